@@ -1,0 +1,1 @@
+"""The decode loop and its thread. No tensor library is imported here."""

@@ -1,0 +1,75 @@
+"""What a run says while it decodes. Every surface reads these four types and nothing else.
+
+All `elapsed_s` are seconds of this run's own decoding clock: it starts when the worker takes the
+job up and, in a race, stands still while another lane computes.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled"]
+"""stop: a stop token or text; length: max_new_tokens or the context's end; cancelled: the reader
+closed the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillDone:
+    """The prompt was read and the first output token is known.
+
+    Attributes:
+        num_prompt_tokens: tokens of the prompt, reused ones included.
+        num_reused: of those, how many came from a cache.
+        token_id: the first output token, sampled from the prefill's last logits.
+        queue_s: seconds that the job waited for the device, not part of `elapsed_s`.
+        elapsed_s: time to first token on this run's clock.
+    """
+
+    num_prompt_tokens: int
+    num_reused: int
+    token_id: int
+    queue_s: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One step: one target forward after prefill.
+
+    Attributes:
+        token_ids: tokens committed by this step, cut at a stop token or the length limit.
+        drafted_ids: tokens that were drafted and verified; empty in AR.
+        num_accepted: drafts that verification accepted, bonus token excluded. Counted before the
+            cut, as vLLM and z-lab count, so that figures compare.
+        confidences: the drafter's probability of each draft, or None where not computed.
+        propose_s: seconds spent drafting.
+        verify_s: seconds of target forward, acceptance and cache rewind.
+        elapsed_s: this run's clock at the end of the step.
+        note: a change of policy the user should see, or None.
+    """
+
+    token_ids: tuple[int, ...]
+    drafted_ids: tuple[int, ...]
+    num_accepted: int
+    confidences: tuple[float, ...] | None
+    propose_s: float
+    verify_s: float
+    elapsed_s: float
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """Text that is certain: whole characters, never the beginning of a stop text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of every run that did not fail."""
+
+    reason: FinishReason
+    elapsed_s: float
+
+
+DecodeEvent = PrefillDone | StepDone | TextDelta | Finished
