@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone
 
@@ -92,7 +93,7 @@ def summarize(events: Iterable[DecodeEvent], *, peak_memory_bytes: int | None = 
     )
 
 
-def _acceptance(steps: list[StepDone]) -> dict[str, object]:
+def _acceptance(steps: list[StepDone]) -> dict[str, Any]:
     """Acceptance figures of the steps; nothing where no step drafted."""
     width = max((len(step.drafted_ids) for step in steps), default=0)
     if width == 0:

@@ -165,7 +165,7 @@ class LoadOptions:
 
 
 class Backend(Protocol[PairT_contra]):
-    """A way to load pairs. `PairT_contra` is the registry's Pair; the engine does not look inside."""
+    """A way to load pairs; `PairT_contra` is the registry's Pair, which the engine never opens."""
 
     name: str
 
