@@ -1,0 +1,1 @@
+"""Where tensors live: one package per tensor library, never importing each other."""
