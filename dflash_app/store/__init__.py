@@ -1,0 +1,1 @@
+"""The run log: what was asked, what came out, how fast, on which machine."""

@@ -1,0 +1,203 @@
+"""What a run's row holds, and how it is written and read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import dflash_app
+from dflash_app.errors import StoreCorrupt
+from dflash_app.metrics import RunMetrics
+from dflash_app.store.fingerprint import hardware_fingerprint, library_versions
+
+RunEnd = Literal["stop", "length", "cancelled", "failed", "interrupted"]
+"""How a run ended: as in `FinishReason`, or failed with an error, or cut by a crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """What is known when a run begins.
+
+    Attributes:
+        source: who asked: "chat", "race", "cli", "benchmark", "api".
+        pair: its name in the registry.
+        target_revision: commit of the target's files, None where unknown.
+        drafter_revision: commit of the drafter's files, None where unknown or absent.
+        mode: "ar" or "dflash".
+        block_size: anchor included; None in AR.
+        seed: of the random state; None where nothing is drawn.
+        messages: the conversation, each {"role": ..., "content": ...}; the last is the user's.
+        group_id: shared by the lanes of one race.
+        started_at: UTC.
+    """
+
+    source: str
+    pair: str
+    backend: str
+    device: str
+    dtype: str
+    mode: str
+    messages: tuple[dict[str, str], ...]
+    target_revision: str | None = None
+    drafter_revision: str | None = None
+    block_size: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    max_new_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    thinking: str | None = None
+    group_id: str | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    app_version: str = dflash_app.__version__
+    library_versions: dict[str, str] = field(default_factory=library_versions)
+    hardware: dict[str, Any] = field(default_factory=hardware_fingerprint)
+
+    @property
+    def prompt(self) -> str:
+        """The user's last message."""
+        return self.messages[-1]["content"] if self.messages else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One row of the run log.
+
+    Attributes:
+        id: counts up and is never given twice.
+        start: what was asked.
+        finish_reason: None while the run goes on.
+        finished_at: UTC; None while the run goes on and for an interrupted one.
+        output: the text; while the run goes on, what was saved last.
+        token_ids: the output's tokens, likewise.
+        metrics: figures; None in them means unknown.
+        error: what failed, as the user was told.
+    """
+
+    id: int
+    start: RunStart
+    finish_reason: RunEnd | None
+    finished_at: datetime | None
+    output: str
+    token_ids: tuple[int, ...]
+    metrics: RunMetrics
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; None does not filter.
+
+    Attributes:
+        text: part of the prompt or the output, in any case of ASCII letters.
+        finish_reason: a reason, or "running".
+        since: started at this time (with its zone) or later.
+    """
+
+    pair: str | None = None
+    mode: str | None = None
+    source: str | None = None
+    group_id: str | None = None
+    finish_reason: str | None = None
+    text: str | None = None
+    since: datetime | None = None
+
+    def where(self) -> tuple[str, dict[str, Any]]:
+        """The SQL condition ("1" for all) and its parameters."""
+        conditions, values = ["1"], {}
+        for column in ("pair", "mode", "source", "group_id", "finish_reason"):
+            value = getattr(self, column)
+            if column == "finish_reason" and value == "running":
+                conditions.append("finish_reason IS NULL")
+            elif value is not None:
+                conditions.append(f"{column} = :{column}")
+                values[column] = value
+        if self.text:
+            # instr, not LIKE: a text with % or _ means itself.
+            conditions.append(
+                "(instr(lower(prompt), lower(:text)) OR instr(lower(output), lower(:text)))"
+            )
+            values["text"] = _storable(self.text)
+        if self.since is not None:
+            conditions.append("started_at >= :since")
+            values["since"] = _time_text(self.since)
+        return " AND ".join(conditions), values
+
+
+def start_row(start: RunStart) -> dict[str, Any]:
+    """The columns of a run that begins."""
+    row = {each.name: getattr(start, each.name) for each in fields(start)}
+    for name in ("messages", "stop", "library_versions", "hardware"):
+        row[name] = json.dumps(row[name])
+    return row | {"started_at": _time_text(start.started_at), "prompt": _storable(start.prompt)}
+
+
+def progress_row(output: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
+    """The columns that grow while a run goes on."""
+    return {"output": _storable(output), "token_ids": json.dumps(token_ids)}
+
+
+def finish_row(reason: RunEnd, metrics: RunMetrics, error: str | None) -> dict[str, Any]:
+    """The columns that a run's end fills."""
+    figures = asdict(metrics)
+    for name in ("acceptance_by_position", "acceptance_histogram"):
+        figures[name] = json.dumps(figures[name])
+    return figures | {
+        "finish_reason": reason,
+        "finished_at": _time_text(datetime.now(UTC)),
+        "error": None if error is None else _storable(error),
+    }
+
+
+def read_record(row: Mapping[str, Any]) -> RunRecord:
+    """A row as a record.
+
+    Raises:
+        StoreCorrupt: a column cannot be read.
+    """
+    try:
+        return RunRecord(
+            id=row["id"],
+            start=_read_start(row),
+            finish_reason=row["finish_reason"],
+            finished_at=_read_time(row["finished_at"]),
+            output=row["output"],
+            token_ids=tuple(json.loads(row["token_ids"])),
+            metrics=_read_metrics(row),
+            error=row["error"],
+        )
+    except (ValueError, TypeError) as error:
+        raise StoreCorrupt(f"run {row['id']} is damaged: {error}") from error
+
+
+def _read_start(row: Mapping[str, Any]) -> RunStart:
+    values = {each.name: row[each.name] for each in fields(RunStart)}
+    for name in ("messages", "stop"):
+        values[name] = tuple(json.loads(values[name]))
+    for name in ("library_versions", "hardware"):
+        values[name] = json.loads(values[name])
+    return RunStart(**values | {"started_at": datetime.fromisoformat(row["started_at"])})
+
+
+def _read_metrics(row: Mapping[str, Any]) -> RunMetrics:
+    values = {each.name: row[each.name] for each in fields(RunMetrics)}
+    known = {name: value for name, value in values.items() if value is not None}
+    for name in ("acceptance_by_position", "acceptance_histogram"):
+        if name in known:
+            known[name] = tuple(json.loads(known[name]))
+    return RunMetrics(**known)
+
+
+def _read_time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _time_text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds")  # fixed width: sorts as text
+
+
+def _storable(text: str) -> str:
+    """SQLite takes UTF-8 only, and half of a surrogate pair has none: it becomes "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,204 @@
+"""The store: a thread-safe log of runs in one SQLite file."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+from typing import Any, Self, cast
+
+from sqlite_utils.db import NotFoundError
+
+from dflash_app.errors import StoreError
+from dflash_app.metrics import RunMetrics
+from dflash_app.store.connect import connect, store_errors, use_wal
+from dflash_app.store.lease import Lease, is_alive
+from dflash_app.store.records import (
+    RunEnd,
+    RunFilter,
+    RunRecord,
+    RunStart,
+    finish_row,
+    progress_row,
+    read_record,
+    start_row,
+)
+from dflash_app.store.schema import migrate, schema_version
+
+BUSY_TIMEOUT_S = 3.0
+"""How long to wait for another program's lock: our own writes take milliseconds."""
+
+ALL_RUNS = RunFilter()
+
+
+class Store:
+    """The run log. Any thread may call it; one lock makes them take turns on one connection.
+
+    Opening brings the file to the newest format and marks the runs of processes that died as
+    interrupted. Every method raises a `StoreError` (StoreLocked, StoreReadOnly, StoreCorrupt,
+    StoreTooNew) with one sentence to show. A forked child must open a store of its own.
+
+    Attributes:
+        path: the database file; None for a log that lives in memory only.
+    """
+
+    def __init__(self, path: Path | None, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self.path = path
+        self._lock = RLock()
+        self._lease: Lease | None = None
+        with store_errors(path):
+            self._db = connect(path, busy_timeout_s)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Runs that have not finished will be found as interrupted."""
+        with self._lock:
+            if self._lease is not None:
+                self._lease.release()
+                self._lease = None
+            self._db.close()
+
+    def start_run(self, start: RunStart) -> int:
+        """Record that a run begins.
+
+        Returns:
+            Its id, for the other methods.
+        """
+        row = start_row(start) | {"lease": self._lease.name if self._lease else None}
+        with self._transaction():
+            return cast(int, self._db.table("runs").insert(row, pk="id").last_pk)
+
+    def save_progress(self, run_id: int, output: str, token_ids: Sequence[int]) -> None:
+        """Save what came so far, so that a crash leaves it; about once a second is enough."""
+        self._update(run_id, progress_row(output, tuple(token_ids)))
+
+    def finish_run(
+        self,
+        run_id: int,
+        reason: RunEnd,
+        *,
+        output: str,
+        token_ids: Sequence[int],
+        metrics: RunMetrics,
+        error: str | None = None,
+    ) -> None:
+        """Record how a run ended.
+
+        Args:
+            run_id: from `start_run`.
+            reason: how it ended.
+            output: all text.
+            token_ids: all output tokens.
+            metrics: its figures.
+            error: what failed, as the user is told.
+        """
+        row = progress_row(output, tuple(token_ids)) | finish_row(reason, metrics, error)
+        self._update(run_id, row)
+
+    def list_runs(
+        self, filters: RunFilter = ALL_RUNS, *, limit: int = 100, offset: int = 0
+    ) -> list[RunRecord]:
+        """List runs, newest first.
+
+        Args:
+            filters: which runs.
+            limit: most runs to return.
+            offset: runs to skip.
+        """
+        where, values = filters.where()
+        with self._lock, store_errors(self.path):
+            rows = self._db.table("runs").rows_where(
+                where, values, order_by="id desc", limit=limit, offset=offset
+            )
+            return [read_record(row) for row in rows]
+
+    def count_runs(self, filters: RunFilter = ALL_RUNS) -> int:
+        """Count the runs that `list_runs` would give without a limit."""
+        where, values = filters.where()
+        with self._lock, store_errors(self.path):
+            return int(self._db.table("runs").count_where(where, values))
+
+    def get_run(self, run_id: int) -> RunRecord | None:
+        """One run, or None where there is none with this id."""
+        with self._lock, store_errors(self.path):
+            row = next(self._db.table("runs").rows_where("id = ?", [run_id]), None)
+            return None if row is None else read_record(row)
+
+    def delete_runs(self, run_ids: Sequence[int]) -> int:
+        """Delete runs that have ended; one that goes on is kept.
+
+        Returns:
+            How many were deleted.
+        """
+        deleted = 0
+        with self._transaction():
+            for run_id in run_ids:
+                deleted += self._db.execute(
+                    "DELETE FROM runs WHERE id = ? AND finish_reason IS NOT NULL", [run_id]
+                ).rowcount
+        return deleted
+
+    def mark_interrupted(self) -> int:
+        """Mark unfinished runs whose process is gone; done at every opening.
+
+        Returns:
+            How many were marked.
+        """
+        with self._transaction():
+            return self._mark_interrupted()
+
+    def _prepare(self) -> None:
+        with store_errors(self.path):
+            schema_version(self._db)  # refuses a file that is not ours before anything is written
+            use_wal(self._db)
+        with self._transaction():
+            migrate(self._db)
+            if self.path is not None:
+                self._lease = Lease(self.path)
+            self._mark_interrupted()
+
+    def _mark_interrupted(self) -> int:
+        own = self._lease.name if self._lease else None
+        unfinished = self._db.execute(
+            "SELECT DISTINCT lease FROM runs WHERE finish_reason IS NULL AND lease IS NOT ?", [own]
+        )
+        marked = 0
+        for (lease,) in unfinished.fetchall():
+            if self.path is None or lease is None or not is_alive(self.path, lease):
+                marked += self._db.execute(
+                    "UPDATE runs SET finish_reason = 'interrupted' "
+                    "WHERE finish_reason IS NULL AND lease IS ?",
+                    [lease],
+                ).rowcount
+        return marked
+
+    def _update(self, run_id: int, row: dict[str, Any]) -> None:
+        with self._transaction():
+            try:
+                self._db.table("runs").update(run_id, row)
+            except NotFoundError as error:
+                raise StoreError(
+                    f"Run {run_id} is no longer in the run database {self.path}: another program "
+                    "deleted it while it ran."
+                ) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Hold the write lock from the start: a read that later writes could not wait for it."""
+        with self._lock, store_errors(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.rollback()
+                raise
