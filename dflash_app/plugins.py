@@ -162,10 +162,9 @@ def load_plugins(settings: Settings) -> Plugins:
     if settings.plugins_enabled:
         mount_folders(settings)
         for root in _plugin_roots(settings):
-            for folder in sorted(root.iterdir()):
-                if folder.is_dir() and not folder.name.startswith(("_", ".")):
-                    name = f"{FOLDER_PACKAGE}.{folder.name}"
-                    plugins.add(name, partial(_import_folder, folder))
+            for folder in filter(_holds_a_plugin, sorted(root.iterdir())):
+                name = f"{FOLDER_PACKAGE}.{folder.name}"
+                plugins.add(name, partial(_import_folder, folder))
         for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
             plugins.add(entry_point.name, entry_point.load)
     return plugins
@@ -186,6 +185,11 @@ def _plugin_roots(settings: Settings) -> list[Path]:
     except DFlashAppError:  # deleting plugins/ is allowed: the app is whole without it
         roots = []
     return [root for root in (*roots, settings.user_plugins) if root.is_dir()]
+
+
+def _holds_a_plugin(folder: Path) -> bool:
+    # What git leaves of a removed plugin is a folder of bytecode: no Python file, no plugin.
+    return not folder.name.startswith(("_", ".")) and any(folder.glob("*.py"))
 
 
 def _import_folder(folder: Path) -> object:
