@@ -162,7 +162,7 @@ def load_plugins(settings: Settings) -> Plugins:
     if settings.plugins_enabled:
         mount_folders(settings)
         for root in _plugin_roots(settings):
-            for folder in filter(_holds_a_plugin, sorted(root.iterdir())):
+            for folder in plugins.attempt(str(root), partial(_plugin_folders, root)) or []:
                 name = f"{FOLDER_PACKAGE}.{folder.name}"
                 plugins.add(name, partial(_import_folder, folder))
         for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda e: e.name):
@@ -187,9 +187,13 @@ def _plugin_roots(settings: Settings) -> list[Path]:
     return [root for root in (*roots, settings.user_plugins) if root.is_dir()]
 
 
-def _holds_a_plugin(folder: Path) -> bool:
+def _plugin_folders(root: Path) -> list[Path]:
     # What git leaves of a removed plugin is a folder of bytecode: no Python file, no plugin.
-    return not folder.name.startswith(("_", ".")) and any(folder.glob("*.py"))
+    return [
+        folder
+        for folder in sorted(root.iterdir())
+        if not folder.name.startswith(("_", ".")) and any(folder.glob("*.py"))
+    ]
 
 
 def _import_folder(folder: Path) -> object:
@@ -197,17 +201,19 @@ def _import_folder(folder: Path) -> object:
         raise PluginError(f"{folder.name!r} is no Python name: rename the folder {folder}.")
     if not (folder / "__init__.py").is_file():
         raise PluginError(f"{folder} has no __init__.py: add one with the plugin's hooks.")
+    found = next(
+        Path(root, folder.name)
+        for root in sys.modules[FOLDER_PACKAGE].__path__
+        if Path(root, folder.name, "__init__.py").is_file()
+    )
+    if found != folder:
+        raise PluginError(f"{folder} has the name of the plugin in {found}: rename the folder.")
     name = f"{FOLDER_PACKAGE}.{folder.name}"
     loaded = sys.modules.get(name)
     if loaded is not None and loaded.__file__ != str(folder / "__init__.py"):
         for stale in [m for m in sys.modules if m == name or m.startswith(f"{name}.")]:
             del sys.modules[stale]
-    module = import_module(name)
-    if module.__file__ != str(folder / "__init__.py"):
-        raise PluginError(
-            f"{folder} has the name of a plugin in {Path(str(module.__file__)).parent}: rename it."
-        )
-    return module
+    return import_module(name)
 
 
 def _is_backend(item: object) -> bool:

@@ -173,7 +173,7 @@ def test_second_plugin_of_one_name_is_reported_and_the_shipped_one_stays(
     add_plugin(settings.user_plugins, "twin", TAB.format(title="user", order=1, name="twin"))
     plugins = load_plugins(settings)
     assert [tab.title for tab in plugins.hook.register_tabs()] == ["shipped"]
-    assert "rename it" in only_problem(plugins).reason
+    assert "rename the folder" in only_problem(plugins).reason
 
 
 def test_opting_out_loads_built_ins_only(
