@@ -1,0 +1,1 @@
+"""What of a pair is on this machine."""

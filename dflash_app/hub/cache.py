@@ -1,0 +1,163 @@
+"""What of a pair is on this machine, found without touching the network."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dflash_app import settings
+from dflash_app.errors import PairNotReady
+from dflash_app.registry.pair import ModelRef, Pair
+
+Status = Literal["ready", "partial", "not downloaded", "planned"]
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PairState:
+    """Whether a pair can be loaded from this machine's disk.
+
+    Attributes:
+        status: "partial" where some but not all of its files are here.
+        reason: one sentence with the cure; None where ready.
+        target_dir: the target's folder where it is complete.
+        drafter_dir: the drafter's folder where it is complete.
+    """
+
+    status: Status
+    reason: str | None
+    target_dir: Path | None
+    drafter_dir: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A model's folder, None where there is none, and the first file that it lacks."""
+
+    ref: ModelRef
+    folder: Path | None
+    lacks: str | None
+
+    @property
+    def complete_dir(self) -> Path | None:
+        return None if self.lacks else self.folder
+
+
+def pair_state(pair: Pair, cache_dir: Path | None = None) -> PairState:
+    """Look on disk for everything a pair needs.
+
+    Args:
+        pair: a registry row.
+        cache_dir: the hub's cache; None takes the one that huggingface_hub uses (HF_HUB_CACHE).
+    """
+    if pair.status == "planned":
+        reason = f"Pair {pair.name!r} is planned, its drafter is not published: choose another."
+        return PairState("planned", reason, None, None)
+    target = _find(pair.target, cache_dir, tokenizer=True)
+    drafter = _find(pair.drafter, cache_dir) if pair.drafter else None
+    models = [model for model in (target, drafter) if model]
+    missing = [model for model in models if model.complete_dir is None]
+    status: Status = "ready"
+    if missing:
+        status = "partial" if any(model.folder for model in models) else "not downloaded"
+    return PairState(
+        status=status,
+        reason=f"Pair {pair.name!r} is {_sentence(status, missing)}" if missing else None,
+        target_dir=target.complete_dir,
+        drafter_dir=drafter.complete_dir if drafter else None,
+    )
+
+
+def resolve(ref: ModelRef, cache_dir: Path | None = None) -> Path:
+    """The folder that holds a model: config and every safetensors file.
+
+    Args:
+        ref: a pair's target or drafter.
+        cache_dir: as for `pair_state`.
+
+    Raises:
+        PairNotReady: the model is not, or not completely, on this machine.
+    """
+    found = _find(ref, cache_dir)
+    if found.complete_dir is None:
+        status: Status = "partial" if found.folder else "not downloaded"
+        raise PairNotReady(f"{ref.source} is {_sentence(status, [found])}")
+    return found.complete_dir
+
+
+def _find(ref: ModelRef, cache_dir: Path | None, *, tokenizer: bool = False) -> _Found:
+    try:
+        folder = _folder(ref, cache_dir)
+        return _Found(ref, folder, _first_lacking(folder, tokenizer) if folder else "every file")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return _Found(ref, Path(error.filename or "."), f"a readable folder ({reason})")
+
+
+def _folder(ref: ModelRef, cache_dir: Path | None) -> Path | None:
+    """Where the model's files are, complete or not; None where there are none."""
+    if ref.repo is not None:
+        return _snapshot(ref.repo, ref.revision, cache_dir)
+    embedded = ref.source.startswith("embedded:")
+    name = ref.source.removeprefix("embedded:")
+    folder = settings.EMBEDDED_DIR / name if embedded else Path(name)
+    return folder if folder.is_dir() else None
+
+
+def _snapshot(repo: str, revision: str | None, cache_dir: Path | None) -> Path | None:
+    """The folder of a revision in the hub's cache, whose layout is documented and stable.
+
+    Not by `try_to_load_from_cache`: it takes 0.1 s to import, where the constants take 0.01 s, and
+    asking it for one file does not tell a half-done download from none.
+    """
+    from huggingface_hub import constants
+
+    base = (cache_dir or Path(constants.HF_HUB_CACHE)) / f"models--{repo.replace('/', '--')}"
+    commit = revision or "main"
+    ref_file = base / "refs" / commit
+    if ref_file.is_file():
+        commit = ref_file.read_text(encoding="utf-8", errors="replace").strip()
+    folder = base / "snapshots" / commit
+    return folder if commit and folder.is_dir() else None
+
+
+def _first_lacking(folder: Path, tokenizer: bool) -> str | None:
+    """The first file that a model folder lacks; a dangling link into the cache counts as absent."""
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    if tokenizer and not any(path.is_file() for path in folder.glob("tokenizer*")):
+        return "its tokenizer"
+    if not (folder / WEIGHTS_INDEX).is_file():
+        return None if (folder / WEIGHTS).is_file() else WEIGHTS
+    try:
+        index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+        shards = sorted(set(index["weight_map"].values()))
+        absent = [name for name in shards if not (folder / name).is_file()]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return f"a readable {WEIGHTS_INDEX}"
+    return absent[0] if absent else None if shards else "its weights"
+
+
+def _sentence(status: Status, missing: list[_Found]) -> str:
+    """The rest of "X is ...": what is missing, and the commands that bring it."""
+    state = "only partly here" if status == "partial" else "not on this machine"
+    lacking = ", ".join(
+        f"{model.ref.source} lacks {model.lacks}" for model in missing if model.folder
+    )
+    cures = [_cure(model.ref) for model in missing]
+    gated = [model.ref.repo for model in missing if model.ref.gated and model.ref.repo]
+    if gated:
+        pages = " and ".join(f"https://huggingface.co/{repo}" for repo in gated)
+        cures.insert(0, f"accept the licence at {pages}, run `hf auth login`")
+    return f"{state}{f' ({lacking})' if lacking else ''}: {', then '.join(cures)}."
+
+
+def _cure(ref: ModelRef) -> str:
+    if ref.repo is not None:
+        pinned = f" --revision {ref.revision}" if ref.revision else ""
+        return f"run `hf download {ref.repo}{pinned}`"
+    if ref.source.startswith("embedded:"):
+        return "run `make embedded-pair` or install the app again"
+    return f"put the model into {ref.source} or correct the path in your registry"

@@ -1,0 +1,1 @@
+"""The known pairs of target and drafter: rows of YAML, checked once."""

@@ -1,0 +1,201 @@
+"""A registry row: what is known about one target and its drafter.
+
+None means that the sources do not tell; nothing is guessed. A model's own config wins over a row.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+EMBEDDED_PATHS = ("embedded:target", "embedded:drafter")
+"""Paths that stand for the pair that ships with the app."""
+
+Status = Literal["available", "preview", "planned"]
+"""available: both models are published; preview: published, but early or not confirmed by a
+second source; planned: announced, nothing to download yet."""
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", text):
+        raise ValueError("use 1 to 64 of a-z, 0-9, '.', '_' and '-', not beginning with a sign")
+    return text
+
+
+def _repo(text: str) -> str:
+    part = r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?"
+    if not re.fullmatch(f"{part}/{part}", text) or "--" in text or ".." in text or len(text) > 96:
+        raise ValueError("use a Hugging Face repository id such as Qwen/Qwen3-8B")
+    return text
+
+
+def _revision(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{7,40}", text):
+        raise ValueError("use a commit id of 7 to 40 lowercase hex digits, or leave it out")
+    return text
+
+
+def _path(text: str) -> str:
+    if text not in EMBEDDED_PATHS and (not text.isprintable() or not Path(text).is_absolute()):
+        raise ValueError("use an absolute path, embedded:target or embedded:drafter")
+    return text
+
+
+def _text(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > 1000:
+        raise ValueError("use 1 to 1000 printable characters on one line")
+    return text
+
+
+Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+RepoId: TypeAlias = Annotated[str, AfterValidator(_repo)]
+Revision: TypeAlias = Annotated[str, AfterValidator(_revision)]
+ModelPath: TypeAlias = Annotated[str, AfterValidator(_path)]
+Text: TypeAlias = Annotated[str, AfterValidator(_text)]
+BlockSize: TypeAlias = Annotated[int, Field(ge=2, le=64)]
+
+
+class Row(BaseModel):
+    """Base of everything in a registry file: no conversions, no unknown keys, no changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelRef(Row):
+    """Where a model is: exactly one of `repo` and `path`.
+
+    Attributes:
+        repo: Hugging Face repository id.
+        path: `embedded:target`, `embedded:drafter`, or an absolute folder of the user's.
+        revision: commit of `repo`; None takes what its main branch points to.
+        licence: as its card states it.
+        gated: True where a licence must be accepted before the download.
+        size_bytes: of the weights.
+    """
+
+    repo: RepoId | None = None
+    path: ModelPath | None = None
+    revision: Revision | None = None
+    licence: Text | None = None
+    gated: bool | None = None
+    size_bytes: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "ModelRef":
+        if (self.repo is None) == (self.path is None):
+            raise ValueError("give exactly one of 'repo' and 'path'")
+        if self.path is not None and self.revision is not None:
+            raise ValueError("a 'path' has no 'revision': remove it")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The repository id, or the path."""
+        return self.repo or self.path or ""
+
+
+class Sampling(Row):
+    """Sampling that the pair's own documentation uses; limits as in `request.SamplingParams`."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class Result(Row):
+    """One cell pair of a published table.
+
+    Attributes:
+        task: benchmark, or a few words.
+        speedup: against plain decoding of the same target in the same engine.
+        acceptance_length: mean tokens committed per target forward, bonus token included.
+        concurrency: requests at a time.
+        block_size: anchor included, where the table tells it.
+    """
+
+    task: Text
+    speedup: Annotated[float, Field(gt=0, le=64)] | None = None
+    acceptance_length: Annotated[float, Field(ge=1, le=64)] | None = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    block_size: BlockSize | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Result":
+        if self.speedup is None and self.acceptance_length is None:
+            raise ValueError("give 'speedup', 'acceptance_length' or both")
+        return self
+
+
+class Benchmark(Row):
+    """A published table: its source, the setup where it is told, and its results."""
+
+    source: Text
+    setup: Text | None = None
+    results: Annotated[tuple[Result, ...], Field(min_length=1)]
+
+
+class Published(NamedTuple):
+    """A published result with its table's setup and source; see `Result`, `Benchmark`."""
+
+    task: str
+    speedup: float | None
+    acceptance_length: float | None
+    concurrency: int | None
+    block_size: int | None
+    setup: str | None
+    source: str
+
+
+class Pair(Row):
+    """A target and its drafter.
+
+    Attributes:
+        name: unique over all registries.
+        title: for people.
+        family: the target's architecture, coarsely (`qwen3`, `llama`, `qwen3_5`).
+        target: the model that decides.
+        drafter: the model that drafts; None where none is published.
+        block_size: that the drafter was trained for, anchor included.
+        backends: `torch` where this app's own engine runs the pair; else the engines that a
+            source shows running it.
+        status: see `Status`.
+        thinking: the mode the drafter was trained for, as `GenerationRequest.thinking` takes it.
+        thinking_levels: the levels the target's template understands.
+        sampling: that the pair's own documentation uses.
+        benchmarks: published tables; `published` gives them row by row.
+        notes: what a user should know before choosing it.
+        sources: where the row comes from, in short.
+    """
+
+    name: Name
+    title: Text
+    family: Text
+    target: ModelRef
+    drafter: ModelRef | None = None
+    block_size: BlockSize | None = None
+    backends: tuple[Name, ...] = ()
+    status: Status = "available"
+    thinking: Text | None = None
+    thinking_levels: tuple[Text, ...] = ()
+    sampling: Sampling | None = None
+    benchmarks: tuple[Benchmark, ...] = ()
+    notes: Text | None = None
+    sources: tuple[Text, ...] = ()
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """Every published result, in the order of the file."""
+        return tuple(
+            Published(
+                task=result.task,
+                speedup=result.speedup,
+                acceptance_length=result.acceptance_length,
+                concurrency=result.concurrency,
+                block_size=result.block_size,
+                setup=table.setup,
+                source=table.source,
+            )
+            for table in self.benchmarks
+            for result in table.results
+        )
