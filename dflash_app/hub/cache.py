@@ -146,7 +146,7 @@ def _sentence(status: Status, missing: list[_Found]) -> str:
     lacking = ", ".join(
         f"{model.ref.source} lacks {model.lacks}" for model in missing if model.folder
     )
-    cures = [_cure(model.ref) for model in missing]
+    cures = list(dict.fromkeys(_cure(model.ref) for model in missing))
     gated = [model.ref.repo for model in missing if model.ref.gated and model.ref.repo]
     if gated:
         pages = " and ".join(f"https://huggingface.co/{repo}" for repo in gated)
