@@ -77,6 +77,22 @@ class Detokenizer:
             self._num_clean = 0
         return self._stops.feed(fresh)
 
+    def take(self, token_ids: Sequence[int]) -> tuple[str, int]:
+        """Take the next tokens, no further than the one that completes a stop text.
+
+        Returns:
+            (text, num_taken): the text as `feed` gives it, and the number of tokens taken. It does
+            not depend on how many tokens came at once, so AR and DFlash stop at the same token.
+        """
+        if self._stops.empty:
+            return self.feed(token_ids), len(token_ids)
+        text = ""
+        for index, token_id in enumerate(token_ids):
+            text += self.feed((token_id,))
+            if self.stopped:
+                return text, index + 1
+        return text, len(token_ids)
+
     def finish(self, *, cut: bool = False) -> str:
         """End the text.
 
@@ -140,6 +156,7 @@ class _StopTexts:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.found = False
+        self.empty = not stops
         self._stops = tuple(dict.fromkeys(stops))
         self._borders = tuple(_borders(stop) for stop in self._stops)
         self._matched = [0] * len(self._stops)
@@ -147,7 +164,7 @@ class _StopTexts:
 
     def feed(self, text: str) -> str:
         """Text that cannot become a stop text any more; all of it before one that is complete."""
-        if not self._stops:
+        if self.empty:
             return text
         pending = self._held + text
         for end in range(len(self._held), len(pending)):

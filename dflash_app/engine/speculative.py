@@ -1,6 +1,6 @@
 """The one decode loop: prefill, then propose, verify, rewind. AR is the loop with zero drafts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from dflash_app.engine.policy import DraftPolicy
@@ -25,7 +25,7 @@ def decode(
     cancelled: Callable[[], bool],
     queue_s: float = 0.0,
     prefill_chunk: int = PREFILL_CHUNK,
-) -> Iterator[PrefillDone | StepDone | Finished]:
+) -> Generator[PrefillDone | StepDone | Finished, None, None]:
     """Decode one request on an open lane; the caller closes the lane.
 
     Before a step the target's cache holds `length` tokens and the anchor is not among them. The

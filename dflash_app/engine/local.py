@@ -1,0 +1,267 @@
+"""A pair on this machine: template, worker, decode loop and text, one stream of events."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any, Protocol
+
+from dflash_app.engine.detokenize import Detokenizer, TextDecoder
+from dflash_app.engine.fair_clock import Stopwatch, interleave
+from dflash_app.engine.policy import PLAIN, DraftPolicy, FixedDrafts
+from dflash_app.engine.prompt import ChatTokenizer, encode_prompt
+from dflash_app.engine.protocol import LoadedModels
+from dflash_app.engine.speculative import decode
+from dflash_app.engine.worker import Job, Worker
+from dflash_app.errors import PromptTooLong, RequestError
+from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
+from dflash_app.request import GenerationRequest
+
+
+class PairTokenizer(ChatTokenizer, TextDecoder, Protocol):
+    """A tokenizer of transformers or of mlx-lm."""
+
+    def convert_ids_to_tokens(self, ids: Any) -> Any:
+        """The vocabulary's own spelling of each token."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A request that was checked and can be decoded."""
+
+    request: GenerationRequest
+    prompt_ids: list[int]
+    max_new_tokens: int
+    policy: DraftPolicy
+
+
+class LocalPair:
+    """Implements `LoadedPair` on a backend's models."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        backend: str,
+        tokenizer: PairTokenizer,
+        models: LoadedModels,
+        worker: Worker,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Take the models over.
+
+        Args:
+            name: of the pair.
+            backend: of the backend that loaded it: "torch".
+            tokenizer: the target's.
+            models: used on the worker's thread only.
+            worker: this pair's own; closed with it.
+            now: the clock that runs are timed by, in seconds.
+        """
+        self._name, self._backend = name, backend
+        self._tokenizer, self._models, self._worker = tokenizer, models, worker
+        self._now = now
+        # Encoding sets the tokenizer up before it reads, so two threads must not do it at once.
+        self._encoding = Lock()
+
+    @property
+    def name(self) -> str:
+        """The pair's name."""
+        return self._name
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._backend
+
+    @property
+    def device(self) -> str:
+        """Where the models are."""
+        return self._models.device
+
+    @property
+    def dtype(self) -> str:
+        """What the models compute in."""
+        return self._models.dtype
+
+    @property
+    def block_size(self) -> int | None:
+        """The drafter's own, anchor included; None without a drafter."""
+        return self._models.block_size
+
+    @property
+    def context_length(self) -> int:
+        """Most positions that the target can hold."""
+        return self._models.context_length
+
+    def stream(self, request: GenerationRequest) -> Iterator[DecodeEvent]:
+        """Decode one request; closing the iterator cancels within one step.
+
+        The request is checked here and now; the job enters the queue at the first `next`.
+
+        Raises:
+            RequestError: refused before anything is computed (PromptTooLong included).
+            GenerationFailed: the decode loop broke (while iterating).
+        """
+        run = self._check(request)
+
+        def produce(job: Job) -> Iterator[DecodeEvent]:
+            clock = Stopwatch(self._now)
+            clock.resume()
+            return self._events(run, clock, job)
+
+        return self._worker.stream(produce)
+
+    def race(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, DecodeEvent]]:
+        """Decode several requests as lanes of one job under a fair clock.
+
+        The lane whose own clock is behind moves next, and a clock runs only while its lane does.
+        No lane decodes before all prompts are read. An error in one lane ends the race.
+
+        Yields:
+            (lane, event): the index of the request, and what happened to it.
+
+        Raises:
+            RequestError: as `stream`, for any of the requests.
+            GenerationFailed: as `stream`.
+        """
+        runs = [self._check(request) for request in requests]
+
+        def produce(job: Job) -> Iterator[tuple[int, DecodeEvent]]:
+            clocks = [Stopwatch(self._now) for _ in runs]
+            lanes = [self._events(run, clock, job) for run, clock in zip(runs, clocks, strict=True)]
+            return interleave(lanes, clocks)
+
+        return self._worker.stream(produce)
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token as printable text; special tokens by name, parts of a character as U+FFFD."""
+        spellings = self._tokenizer.convert_ids_to_tokens(list(token_ids))
+        texts = []
+        for token_id, spelling in zip(token_ids, spellings, strict=True):
+            text = str(self._tokenizer.decode([token_id], skip_special_tokens=False))
+            # SentencePiece decoders take the space before the first word away.
+            lost = str(spelling).startswith("\u2581") and not text.startswith(" ")
+            texts.append(" " + text if lost else text)
+        return texts
+
+    def next_logits(
+        self,
+        request: GenerationRequest,
+        output_ids: Sequence[int],
+        candidates: Sequence[int],
+    ) -> tuple[float, ...]:
+        """The target's logits of `candidates` after the request's prompt and `output_ids`.
+
+        Raises:
+            PromptTooLong: both together do not fit.
+            GenerationFailed: the forward broke.
+        """
+        token_ids = [*self._encode(request), *output_ids]
+        self._check_fits(len(token_ids))
+        job = self._worker.stream(
+            lambda _: iter((self._models.next_logits(token_ids, candidates),))
+        )
+        return next(job)
+
+    def memory_bytes(self) -> int:
+        """Bytes held in weights."""
+        return self._models.memory_bytes()
+
+    def close(self) -> None:
+        """Cancel what runs, free the weights and stop the worker."""
+        self._worker.close(last=self._models.close)
+
+    def _check(self, request: GenerationRequest) -> _Run:
+        policy: DraftPolicy = PLAIN
+        if request.mode == "dflash":
+            policy = FixedDrafts(self._num_drafts(request.block_size))
+        prompt_ids = self._encode(request)
+        self._check_fits(len(prompt_ids))
+        # The last token is put out and never fed: it needs no position.
+        room = self._models.context_length - len(prompt_ids) + 1
+        return _Run(request, prompt_ids, min(request.max_new_tokens, room), policy)
+
+    def _num_drafts(self, block_size: int | None) -> int:
+        own, largest = self._models.block_size, self._models.max_block_size
+        if own is None:
+            raise RequestError("No drafter is loaded: choose one, or decode in mode 'ar'.")
+        if block_size is not None and largest is not None and block_size > largest:
+            raise RequestError(
+                f"Block size {block_size} is more than this drafter's {largest}: "
+                f"choose at most {largest}."
+            )
+        return (block_size or own) - 1
+
+    def _encode(self, request: GenerationRequest) -> list[int]:
+        with self._encoding:
+            return encode_prompt(self._tokenizer, request.messages, request.thinking)
+
+    def _check_fits(self, num_tokens: int) -> None:
+        context_length = self._models.context_length
+        if num_tokens > context_length:
+            raise PromptTooLong(
+                f"The conversation has {num_tokens:,} tokens and the model holds "
+                f"{context_length:,}: shorten it or start a new one."
+            )
+
+    def _events(self, run: _Run, clock: Stopwatch, job: Job) -> Iterator[DecodeEvent]:
+        """One lane's events with its text, on the worker's thread."""
+        request, eos_ids = run.request, self._models.eos_ids
+        lane = self._models.open_lane(request.sampling, request.mode, request.block_size)
+        try:
+            steps = decode(
+                lane,
+                run.prompt_ids,
+                policy=run.policy,
+                max_new_tokens=run.max_new_tokens,
+                eos_ids=eos_ids,
+                context_length=self._models.context_length,
+                clock=clock.elapsed_s,
+                cancelled=lambda: job.cancelled,
+                queue_s=job.queue_s,
+            )
+            detokenizer = Detokenizer(self._tokenizer, request.stop)
+            with closing(steps):
+                yield from with_text(steps, detokenizer, eos_ids, clock.elapsed_s)
+        finally:
+            lane.close()
+
+
+def with_text(
+    events: Iterator[PrefillDone | StepDone | Finished],
+    detokenizer: Detokenizer,
+    eos_ids: frozenset[int],
+    clock: Callable[[], float],
+) -> Iterator[DecodeEvent]:
+    """Add the text after each event that brings tokens, and end the run at a stop text.
+
+    A step is cut after the token that completes a stop text: its drafts may reach further, and
+    AR would not have.
+
+    Args:
+        events: of one run, Finished last.
+        detokenizer: fresh.
+        eos_ids: stop tokens, which are not printed whatever the tokenizer thinks of them.
+        clock: this run's seconds.
+    """
+    for event in events:
+        if isinstance(event, Finished):
+            text = detokenizer.finish(cut=event.reason != "stop")
+            if text:
+                yield TextDelta(text)
+            yield replace(event, reason="stop") if detokenizer.stopped else event
+            return
+        token_ids = (event.token_id,) if isinstance(event, PrefillDone) else event.token_ids
+        printable = token_ids[:-1] if token_ids[-1] in eos_ids else token_ids
+        text, num_taken = detokenizer.take(printable)
+        if detokenizer.stopped and isinstance(event, StepDone):
+            yield replace(event, token_ids=token_ids[:num_taken])
+        else:
+            yield event
+        if text:
+            yield TextDelta(text)
+        if detokenizer.stopped:
+            yield Finished("stop", clock())
+            return
