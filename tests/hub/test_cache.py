@@ -162,7 +162,9 @@ def test_the_embedded_pair_is_found_beside_the_code(
 ) -> None:
     monkeypatch.setattr(settings, "EMBEDDED_DIR", tmp_path)
     pair = _pair(target=ModelRef(path="embedded:target"), drafter=ModelRef(path="embedded:drafter"))
-    assert "make embedded-pair" in str(pair_state(pair).reason)
+    assert pair_state(pair).reason == (
+        "Pair 'p' is not on this machine: run `make embedded-pair` or install the app again."
+    )
     for name in ("target", "drafter"):
         (tmp_path / name).mkdir()
         for file, text in MODEL.items():

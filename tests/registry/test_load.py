@@ -81,6 +81,13 @@ BAD_VALUES = [
     pytest.param("repo: org/Target", "path: embedded:other", 5, "target.path", id="other embedded"),
     pytest.param("repo: org/Target", "path: /x, repo: a/b", 5, "exactly one", id="path and repo"),
     pytest.param("repo: org/Target", "licence: MIT", 5, "exactly one", id="neither path nor repo"),
+    pytest.param(
+        "{repo: org/Target}",
+        "\n      licence: MIT",
+        5,
+        "target: give exactly one",
+        id="block style",
+    ),
     pytest.param("name: alpha", "name: Al pha", 2, "name", id="name"),
     pytest.param("    family: qwen3\n", "", 2, "family is missing", id="missing key"),
     pytest.param("- name: alpha\n    ", "- ", 2, "name is missing", id="missing name"),

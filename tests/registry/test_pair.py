@@ -30,7 +30,7 @@ def test_published_rows_carry_their_tables_source_and_setup() -> None:
 
 def test_a_pair_cannot_be_changed_and_can_be_a_key() -> None:
     with pytest.raises(ValidationError):
-        PAIR.title = "Q"  # type: ignore[misc]
+        PAIR.title = "Q"
     assert {PAIR: 1}[PAIR.model_copy()] == 1
 
 
