@@ -1,0 +1,71 @@
+"""What one run put out, gathered from its events."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dflash_app.events import DecodeEvent, Finished, FinishReason, PrefillDone, StepDone, TextDelta
+from dflash_app.metrics import RunMetrics, summarize
+from dflash_app.request import Mode
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The text, tokens and figures of one run, complete once `reason` is set."""
+
+    mode: Mode
+    reason: FinishReason | None = None
+    token_ids: list[int] = field(default_factory=list)
+    _text: list[str] = field(default_factory=list)
+    _events: list[DecodeEvent] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """All text so far."""
+        return "".join(self._text)
+
+    @property
+    def metrics(self) -> RunMetrics:
+        """The figures so far."""
+        return summarize(self._events)
+
+    def add(self, event: DecodeEvent) -> str | None:
+        """Take an event.
+
+        Returns:
+            Text to show now, if the event brought any.
+        """
+        if isinstance(event, TextDelta):
+            self._text.append(event.text)
+            return event.text
+        self._events.append(event)
+        if isinstance(event, PrefillDone):
+            self.token_ids.append(event.token_id)
+        elif isinstance(event, StepDone):
+            self.token_ids.extend(event.token_ids)
+        elif isinstance(event, Finished):
+            self.reason = event.reason
+        return None
+
+    def summary(self) -> str:
+        """The figures in one line."""
+        metrics = self.metrics
+        parts = [f"{metrics.num_output_tokens} tokens"]
+        if metrics.decode_tok_s is not None:
+            parts.append(f"{metrics.decode_tok_s:.0f} tok/s")
+        if metrics.ttft_s is not None:
+            parts.append(f"first token after {metrics.ttft_s:.3f} s")
+        if metrics.mean_acceptance_length is not None:
+            parts.append(f"acceptance length {metrics.mean_acceptance_length:.2f}")
+        if self.reason == "length":
+            parts.append("cut at the length limit")
+        return f"{self.mode}: {', '.join(parts)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints for this run."""
+        return {
+            "mode": self.mode,
+            "text": self.text,
+            "token_ids": self.token_ids,
+            "finish_reason": self.reason,
+            "metrics": self.metrics,
+        }

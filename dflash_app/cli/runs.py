@@ -1,0 +1,124 @@
+"""`dflash-app runs`: read and tidy the run log."""
+
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from dflash_app.cli import terminal
+from dflash_app.errors import StoreError
+from dflash_app.store.records import RunFilter, RunRecord
+from dflash_app.store.runs import Store
+from dflash_app.workspace import Workspace, open_workspace
+
+runs_app = typer.Typer(help="List, show and delete recorded runs.", rich_markup_mode=None)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+RunId = Annotated[int, typer.Argument(help="A run's number, as `runs list` shows it.")]
+PROMPT_WIDTH = 44
+
+
+@runs_app.callback(invoke_without_command=True)
+def _runs(context: typer.Context, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is None:
+        list_runs(as_json=as_json)
+
+
+@runs_app.command("list")
+def list_runs(
+    pair: Annotated[str | None, typer.Option(help="Only this pair.")] = None,
+    mode: Annotated[str | None, typer.Option(help="Only this mode: ar or dflash.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only runs that contain this text.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most runs to list.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first."""
+    with closing(open_workspace()) as workspace:
+        found = _store(workspace).list_runs(RunFilter(pair=pair, mode=mode, text=text), limit=limit)
+    if as_json:
+        terminal.print_json({"runs": found})
+    elif not found:
+        terminal.note("No runs are recorded yet: `dflash-app generate PROMPT` makes one.")
+    else:
+        header = ("run", "started", "pair", "mode", "tokens", "tok/s", "accepted", "end", "prompt")
+        terminal.print_table(header, [_row(record) for record in found])
+
+
+@runs_app.command("show")
+def show_run(run_id: RunId, as_json: AsJson = False) -> None:
+    """Show one run: what was asked, what came, and its figures."""
+    with closing(open_workspace()) as workspace:
+        record = _store(workspace).get_run(run_id)
+    if record is None:
+        raise _unknown(run_id)
+    if as_json:
+        terminal.print_json(record)
+        return
+    terminal.print_table(("run", str(record.id)), _details(record))
+    print(f"\n{terminal.printable(record.output)}")
+
+
+@runs_app.command("delete")
+def delete_runs(
+    run_ids: Annotated[list[int], typer.Argument(help="Numbers of runs to delete.")],
+    as_json: AsJson = False,
+) -> None:
+    """Delete runs that have ended."""
+    with closing(open_workspace()) as workspace:
+        store = _store(workspace)
+        for run_id in run_ids:
+            record = store.get_run(run_id)
+            if record is None:
+                raise _unknown(run_id)
+            if record.finish_reason is None:
+                raise StoreError(f"Run {run_id} is still going on: stop it first.")
+        num_deleted = store.delete_runs(run_ids)
+    if as_json:
+        terminal.print_json({"deleted": num_deleted})
+    else:
+        terminal.note(f"Deleted {num_deleted} run{'' if num_deleted == 1 else 's'}.")
+
+
+def _store(workspace: Workspace) -> Store:
+    if workspace.store_problem is not None:
+        raise workspace.store_problem
+    return workspace.store
+
+
+def _unknown(run_id: int) -> StoreError:
+    return StoreError(f"There is no run {run_id}: `dflash-app runs list` shows their numbers.")
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    start, metrics = record.start, record.metrics
+    return (
+        str(record.id),
+        start.started_at.astimezone().strftime("%Y-%m-%d %H:%M"),
+        start.pair,
+        start.mode,
+        str(metrics.num_output_tokens),
+        _figure(metrics.decode_tok_s, 0),
+        _figure(metrics.mean_acceptance_length, 2),
+        record.finish_reason or "running",
+        terminal.one_line(start.prompt, PROMPT_WIDTH),
+    )
+
+
+def _details(record: RunRecord) -> list[tuple[str, str]]:
+    start, metrics = record.start, record.metrics
+    return [
+        ("started", start.started_at.astimezone().isoformat(sep=" ", timespec="seconds")),
+        ("pair", start.pair),
+        ("mode", start.mode),
+        ("where", f"{start.backend}, {start.device}, {start.dtype}"),
+        ("end", record.error or record.finish_reason or "running"),
+        ("output tokens", str(metrics.num_output_tokens)),
+        ("tok/s (decode)", _figure(metrics.decode_tok_s, 1)),
+        ("first token, s", _figure(metrics.ttft_s, 3)),
+        ("acceptance length", _figure(metrics.mean_acceptance_length, 2)),
+        ("prompt", terminal.one_line(start.prompt, 200)),
+    ]
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
