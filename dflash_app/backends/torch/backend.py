@@ -1,0 +1,87 @@
+"""PyTorch as a backend: pairs in, loaded pairs out. torch itself is imported when first needed."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from dflash_app.engine.local import LocalPair
+from dflash_app.engine.protocol import LoadedPair, LoadOptions
+from dflash_app.engine.worker import Worker
+from dflash_app.errors import BackendUnavailable, PairNotReady
+from dflash_app.hub.cache import pair_state
+from dflash_app.registry.pair import Pair
+
+if TYPE_CHECKING:
+    from dflash_app.backends.torch.models import TorchModels
+    from dflash_app.backends.torch.target import TorchTarget
+
+TargetKey = tuple[Path, str, str]
+"""Folder, device, dtype."""
+
+
+class TorchBackend:
+    """`engine.protocol.Backend` on PyTorch and transformers."""
+
+    name = "torch"
+
+    def __init__(self) -> None:
+        # Weak: a target lives as long as a loaded pair uses it, and no longer.
+        self._targets: WeakValueDictionary[TargetKey, TorchTarget] = WeakValueDictionary()
+
+    def unavailable_reason(self) -> str | None:
+        """None where PyTorch and transformers are installed, else the cure."""
+        for library in ("torch", "transformers"):
+            if find_spec(library) is None:
+                return f"{library} is not installed: run `pip install {library}`."
+        return None
+
+    def load(self, pair: Pair, options: LoadOptions) -> LoadedPair:
+        """Load a pair that is on this machine, on a worker thread of its own.
+
+        A target that another loaded pair holds with the same device and dtype is shared, not
+        loaded again: to change only the drafter, load the new pair before closing the old one.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable.
+        """
+        reason = self.unavailable_reason()
+        if reason is not None:
+            raise BackendUnavailable(reason)
+        state = pair_state(pair)
+        wants_drafter = options.drafter and pair.drafter is not None
+        if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
+            raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
+        target_dir, drafter_dir = state.target_dir, state.drafter_dir if wants_drafter else None
+
+        from dflash_app.backends.torch.loading import load_tokenizer
+
+        tokenizer = load_tokenizer(target_dir)
+        eos_id = getattr(tokenizer, "eos_token_id", None)
+        eos_ids = () if eos_id is None else (int(eos_id),)
+        worker = Worker(f"decode-{pair.name}")
+        try:
+            models = worker.call(lambda: self._load(target_dir, drafter_dir, options, eos_ids))
+        except BaseException:
+            worker.close()
+            raise
+        return LocalPair(
+            name=pair.name, backend=self.name, tokenizer=tokenizer, models=models, worker=worker
+        )
+
+    def _load(
+        self,
+        target_dir: Path,
+        drafter_dir: Path | None,
+        options: LoadOptions,
+        eos_ids: tuple[int, ...],
+    ) -> "TorchModels":
+        from dflash_app.backends.torch.loading import choose_device, choose_dtype, load_models
+
+        device = choose_device(options.device)
+        key = (target_dir.resolve(), str(device), str(choose_dtype(options.dtype, device)))
+        models = load_models(
+            target_dir, drafter_dir, options, eos_ids=eos_ids, target=self._targets.get(key)
+        )
+        self._targets[key] = models.target
+        return models

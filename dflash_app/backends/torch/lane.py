@@ -1,0 +1,186 @@
+"""One request on one device, batch 1: its caches, its sampler, its random state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dflash_app.backends.torch.acceptance import (
+    draw,
+    greedy_accept,
+    rejection_accept,
+    sampling_probs,
+)
+from dflash_app.backends.torch.context import ContextCache
+from dflash_app.backends.torch.dflash import DFlashDrafter
+from dflash_app.backends.torch.target import TorchTarget
+from dflash_app.engine.protocol import Verified
+from dflash_app.request import SamplingParams
+
+_CONFIDENCE_SCALE = 1_000_000
+"""Confidences cross to the host as millionths, in the same integer tensor as the tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class TorchDraft:
+    """Drafts that are still on the device.
+
+    Attributes:
+        token_ids: [K] int64.
+        probs: [K, V] float32, what they were drawn from; None where greedy.
+        confidences: [K] float32, the drafter's probability of each; None in AR.
+    """
+
+    token_ids: Tensor
+    probs: Tensor | None = None
+    confidences: Tensor | None = None
+
+
+class TorchLane:
+    """`engine.protocol.Lane` with transformers' DynamicCache.
+
+    Args:
+        target: decides every token.
+        drafter: None decodes plainly.
+        sampling: of both; one generator draws for both.
+        block_size: query width of the drafter, anchor included; at most the drafter's own.
+    """
+
+    def __init__(
+        self,
+        target: TorchTarget,
+        drafter: DFlashDrafter | None,
+        sampling: SamplingParams,
+        block_size: int | None = None,
+    ) -> None:
+        self.length = 0
+        self._target = target
+        self._drafter = drafter
+        self._sampling = sampling
+        self._taps = drafter.config.target_layer_ids if drafter is not None else ()
+        self._block_size = 1
+        if drafter is not None:
+            self._block_size = block_size or drafter.config.block_size
+        self._cache = target.new_cache()
+        self._context = ContextCache()
+        self._last_logits: Tensor | None = None
+        self._block_ids: Tensor | None = None
+        self._generator = torch.Generator(target.device)
+        if sampling.seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(sampling.seed)
+
+    @torch.inference_mode()
+    def extend(self, token_ids: Sequence[int]) -> None:
+        """Prefill a chunk of the prompt: target forward, drafter context, last logits."""
+        ids = torch.tensor(token_ids, dtype=torch.int64, device=self._target.device)
+        self._last_logits, tapped = self._target.forward(ids, self._cache, 1, self._taps)
+        self._append_context(tapped)
+        self.length += len(token_ids)
+
+    @torch.inference_mode()
+    def first_token(self) -> int:
+        """Sample the first output token from the last prefilled position; it becomes the anchor."""
+        if self._last_logits is None:
+            raise ValueError("extend() a prompt before asking for the first token")
+        if self._sampling.greedy:
+            token = self._last_logits.argmax(dim=-1)
+        else:
+            token = draw(sampling_probs(self._last_logits, self._sampling), self._generator)
+        self._last_logits = None
+        self._set_anchor(token)
+        return int(token)
+
+    @torch.inference_mode()
+    def propose(self, num_draft: int) -> TorchDraft:
+        """Draft `num_draft` tokens after the anchor; 0 drafts nothing (AR).
+
+        The query is as wide as the block whatever `num_draft` is: the drafter was trained so.
+        """
+        if num_draft == 0 or self._drafter is None:
+            return TorchDraft(self._block()[:0])
+        block = self._drafter.embed(self._block()[None], self._target.embedding)
+        hidden = self._drafter.draft(block, self._context.layers(), self.length)
+        slots = hidden[0, 1 : num_draft + 1]
+        logits = self._drafter.logits(slots, self._target.head).float()
+        if self._sampling.greedy:
+            best, token_ids = logits.max(dim=-1)
+            return TorchDraft(token_ids, None, (best - logits.logsumexp(dim=-1)).exp())
+        probs = sampling_probs(logits, self._sampling)
+        token_ids = draw(probs, self._generator)
+        return TorchDraft(token_ids, probs, probs.gather(-1, token_ids[:, None])[:, 0])
+
+    @torch.inference_mode()
+    def verify(self, draft: TorchDraft) -> Verified:
+        """Run the target over anchor and drafts, accept, and take the bonus token as new anchor.
+
+        The caches keep every position until `rewind`. Costs the step's one host synchronisation.
+        """
+        num_draft = draft.token_ids.shape[0]
+        ids = torch.cat([self._block()[:1], draft.token_ids])
+        logits, tapped = self._target.forward(ids, self._cache, num_draft + 1, self._taps)
+        num_accepted, bonus = self._accept(draft, logits)
+        verified = _to_host(draft, num_accepted, bonus)
+        if tapped is not None:
+            self._append_context(tapped[:, : verified.num_accepted + 1])
+        self.length += num_draft + 1
+        self._set_anchor(bonus[None])
+        return verified
+
+    @torch.inference_mode()
+    def rewind(self, length: int) -> None:
+        """Keep the first `length` tokens of the caches and forget the rest."""
+        # Called even where nothing goes: sliding layers drop what left their window here.
+        self._cache.crop(length - self.length)
+        self._context.crop(length)
+        self.length = length
+
+    def close(self) -> None:
+        """Free the caches."""
+        self._cache = self._target.new_cache()
+        self._context = ContextCache()
+        self._last_logits = self._block_ids = None
+
+    def _accept(self, draft: TorchDraft, logits: Tensor) -> tuple[Tensor, Tensor]:
+        if self._sampling.greedy:
+            return greedy_accept(draft.token_ids, logits)
+        probs = sampling_probs(logits, self._sampling)
+        if draft.probs is None:
+            return torch.zeros((), dtype=torch.int64, device=probs.device), draw(
+                probs, self._generator
+            )[0]
+        return rejection_accept(draft.token_ids, draft.probs, probs, self._generator)
+
+    def _append_context(self, tapped: Tensor | None) -> None:
+        if self._drafter is None or tapped is None:
+            return
+        start = self._context.length
+        positions = torch.arange(start, start + tapped.shape[1], device=tapped.device)
+        self._context.append(self._drafter.project_context(tapped, positions))
+
+    def _set_anchor(self, token: Tensor) -> None:
+        """Put the token, [1] int64, into slot 0 of the block."""
+        if self._block_ids is None:
+            mask_id = self._drafter.config.mask_token_id if self._drafter is not None else 0
+            self._block_ids = token.new_full((self._block_size,), mask_id)
+        self._block_ids[:1] = token
+
+    def _block(self) -> Tensor:
+        if self._block_ids is None:
+            raise ValueError("first_token() makes the anchor: call it before drafting")
+        return self._block_ids
+
+
+def _to_host(draft: TorchDraft, num_accepted: Tensor, bonus: Tensor) -> Verified:
+    """Read drafts, acceptance, bonus and confidences in one transfer."""
+    num_draft = draft.token_ids.shape[0]
+    parts = [torch.stack([num_accepted, bonus]), draft.token_ids]
+    if draft.confidences is not None:
+        parts.append((draft.confidences * _CONFIDENCE_SCALE).to(torch.int64))
+    accepted, bonus_id, *rest = torch.cat(parts).tolist()
+    confidences = None
+    if draft.confidences is not None:
+        confidences = tuple(value / _CONFIDENCE_SCALE for value in rest[num_draft:])
+    return Verified(tuple(rest[:num_draft]), accepted, bonus_id, confidences)

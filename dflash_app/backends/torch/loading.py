@@ -1,0 +1,134 @@
+"""From two folders to models in memory; needs neither registry nor hub."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dflash_app.backends.torch.formats import check_fits, load_drafter
+from dflash_app.backends.torch.models import TorchModels
+from dflash_app.backends.torch.target import TorchTarget, load_target
+from dflash_app.backends.torch.transformers_calls import DAMAGE, first_line, quiet_transformers
+from dflash_app.engine.protocol import LoadOptions
+from dflash_app.errors import BackendUnavailable, LoadError
+
+_AutoTokenizer: Any = AutoTokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_models(
+    target_dir: Path,
+    drafter_dir: Path | None,
+    options: LoadOptions | None = None,
+    *,
+    eos_ids: Iterable[int] = (),
+    target: TorchTarget | None = None,
+) -> TorchModels:
+    """Load a target and its drafter on the calling thread.
+
+    Args:
+        target_dir: config.json and *.safetensors of a dense Qwen3 or Llama model.
+        drafter_dir: of a z-lab drafter; None loads the target alone.
+        options: device, dtype, drafter, threads.
+        eos_ids: tokens that end a turn beside those in the target's configs (the tokenizer's).
+        target: already loaded from `target_dir` with the same options: not loaded again.
+
+    Raises:
+        LoadError: a folder cannot become a model, or the two do not belong together.
+        UnsupportedFormat: target family or drafter format are not implemented.
+        BackendUnavailable: there is no such device here.
+    """
+    options = options or LoadOptions()
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device)
+    if options.num_threads is not None:
+        # OpenMP keeps the number per thread: this must run on the thread that decodes.
+        torch.set_num_threads(options.num_threads)
+    if target is None:
+        target = load_target(target_dir, device, dtype)
+    drafter = None
+    if drafter_dir is not None and options.drafter:
+        try:
+            drafter = load_drafter(drafter_dir, device, dtype)
+        except torch.OutOfMemoryError as error:
+            raise LoadError(
+                f"The drafter does not fit into the memory of {device} beside its target: free "
+                "some, or load the target alone."
+            ) from error
+        check_fits(
+            drafter.config,
+            hidden_size=target.hidden_size,
+            vocab_size=target.vocab_size,
+            num_layers=target.num_layers,
+        )
+    return TorchModels(target, drafter, eos_ids)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Read a tokenizer and its chat template; no remote code, no network.
+
+    Args:
+        folder: the target's.
+
+    Raises:
+        LoadError: it is absent or damaged.
+    """
+    try:
+        with quiet_transformers():
+            tokenizer: PreTrainedTokenizerBase = _AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except DAMAGE as error:
+        raise LoadError(
+            f"The tokenizer in {folder} cannot be loaded; download the target again "
+            f"({first_line(error)})."
+        ) from error
+    return tokenizer
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of that name, or the best one here.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", "mps"; None takes CUDA, else MPS, else the CPU.
+
+    Raises:
+        BackendUnavailable: unknown or not here.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BackendUnavailable(f"Unknown device {name!r}: use cpu, cuda:0 or mps.") from error
+    if device.type == "cuda":
+        index = device.index or 0
+        if not torch.cuda.is_available() or index >= torch.cuda.device_count():
+            raise BackendUnavailable(
+                f"There is no CUDA device {index} that this PyTorch can use: choose cpu, or "
+                "install a driver and a CUDA build of PyTorch."
+            )
+        return torch.device("cuda", index)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BackendUnavailable("There is no Metal device here: choose cpu.")
+    if device.type not in ("cpu", "mps"):
+        raise BackendUnavailable(f"The device {name!r} is not supported: use cpu, cuda:0 or mps.")
+    return torch.device(device.type)
+
+
+def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """float32 on the CPU and bfloat16 elsewhere, unless named.
+
+    Raises:
+        LoadError: unknown name.
+    """
+    if name is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        raise LoadError(f"Unknown precision {name!r}: use {' or '.join(DTYPES)}.")
+    return DTYPES[name]

@@ -1,0 +1,94 @@
+"""Target and drafter in memory on one device, and the lanes opened on them."""
+
+import gc
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import nn
+
+from dflash_app.backends.torch.dflash import DFlashDrafter
+from dflash_app.backends.torch.lane import TorchLane
+from dflash_app.backends.torch.target import TorchTarget
+from dflash_app.errors import RequestError
+from dflash_app.request import Mode, SamplingParams
+
+
+class TorchModels:
+    """`engine.protocol.LoadedModels`.
+
+    Args:
+        target: may be shared with other models of the same worker.
+        drafter: None decodes plainly only.
+        eos_ids: tokens that end a turn beside those that the target's configs name.
+    """
+
+    def __init__(
+        self, target: TorchTarget, drafter: DFlashDrafter | None, eos_ids: Iterable[int] = ()
+    ) -> None:
+        self._target: TorchTarget | None = target
+        self._drafter = drafter
+        self.context_length = target.context_length
+        self.block_size = drafter.config.block_size if drafter is not None else None
+        self.max_block_size = self.block_size
+        self.eos_ids = target.eos_ids() | frozenset(eos_ids)
+        self.device = str(target.device)
+        self.dtype = str(target.dtype).removeprefix("torch.")
+
+    @property
+    def target(self) -> TorchTarget:
+        """The target.
+
+        Raises:
+            RequestError: the models are closed.
+        """
+        if self._target is None:
+            raise RequestError("The pair is no longer loaded: load it again.")
+        return self._target
+
+    def open_lane(
+        self, sampling: SamplingParams, mode: Mode, block_size: int | None = None
+    ) -> TorchLane:
+        """Open a lane; `block_size` None takes the drafter's own.
+
+        Raises:
+            RequestError: the mode needs a drafter and none is loaded, or the block is too large.
+        """
+        if mode == "ar":
+            return TorchLane(self.target, None, sampling)
+        if self._drafter is None or self.max_block_size is None:
+            raise RequestError(
+                "DFlash needs a drafter and none is loaded: load a pair with one, or use mode 'ar'."
+            )
+        if block_size is not None and not 2 <= block_size <= self.max_block_size:
+            raise RequestError(
+                f"This drafter takes blocks of 2 to {self.max_block_size} tokens, not "
+                f"{block_size}: choose one in that range."
+            )
+        return TorchLane(self.target, self._drafter, sampling, block_size)
+
+    @torch.inference_mode()
+    def next_logits(self, token_ids: Sequence[int], candidates: Sequence[int]) -> tuple[float, ...]:
+        """The target's own logits of `candidates` after `token_ids`, from one plain forward."""
+        ids = torch.tensor(token_ids, dtype=torch.int64, device=self.target.device)
+        logits, _ = self.target.forward(ids, None, 1)
+        return tuple(logits[0, list(candidates)].float().tolist())
+
+    def memory_bytes(self) -> int:
+        """Bytes held in weights (target and drafter); tied weights count once."""
+        modules: list[nn.Module] = []
+        if self._target is not None:
+            modules.append(self._target.model)
+        if self._drafter is not None:
+            modules.append(self._drafter)
+        return sum(
+            parameter.numel() * parameter.element_size()
+            for module in modules
+            for parameter in module.parameters()
+        )
+
+    def close(self) -> None:
+        """Free the weights; a target that other models share stays."""
+        self._target = self._drafter = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

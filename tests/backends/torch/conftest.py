@@ -1,0 +1,131 @@
+"""Tiny random models, made here: real code paths in milliseconds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from dflash_app.backends.torch.dflash import DFlashConfig, DFlashDrafter
+from dflash_app.backends.torch.lane import TorchLane
+from dflash_app.backends.torch.models import TorchModels
+from dflash_app.backends.torch.target import TorchTarget
+from dflash_app.engine.policy import FixedDrafts
+from dflash_app.engine.speculative import decode
+from dflash_app.events import Finished, PrefillDone, StepDone
+
+BLOCK_SIZE = 16
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _target(family: str, vocab_size: int, **changes: Any) -> TorchTarget:
+    shape: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 512,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        **changes,
+    }
+    torch.manual_seed(1)
+    if family == "qwen3":
+        model: Any = Qwen3ForCausalLM(Qwen3Config(**shape))
+    else:
+        model = LlamaForCausalLM(LlamaConfig(**shape))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return TorchTarget(model.eval().requires_grad_(False))
+
+
+def _drafter(vocab_size: int, **changes: Any) -> DFlashDrafter:
+    raw: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "rope_theta": 10_000.0,
+        "num_target_layers": 4,
+        "dflash_config": {
+            "block_size": BLOCK_SIZE,
+            "mask_token_id": vocab_size - 1,
+            "target_layer_ids": [0, 2, 3],
+        },
+        **changes,
+    }
+    torch.manual_seed(2)
+    return DFlashDrafter(DFlashConfig.from_dict(raw)).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def make_target() -> Callable[..., TorchTarget]:
+    return _target
+
+
+@pytest.fixture(scope="session")
+def make_drafter() -> Callable[..., DFlashDrafter]:
+    return _drafter
+
+
+@pytest.fixture(scope="session", params=["qwen3", "llama"])
+def models(request: pytest.FixtureRequest) -> TorchModels:
+    return TorchModels(_target(request.param, 96), _drafter(96))
+
+
+@dataclass
+class Decoded:
+    token_ids: list[int] = field(default_factory=list)
+    steps: list[StepDone] = field(default_factory=list)
+    reason: str = ""
+
+
+@pytest.fixture(scope="session")
+def run_lane() -> Callable[..., Decoded]:
+    def run(
+        lane: TorchLane,
+        prompt: list[int],
+        max_new_tokens: int,
+        eos_ids: frozenset[int] = frozenset(),
+        num_draft: int = BLOCK_SIZE - 1,
+        prefill_chunk: int = 512,
+    ) -> Decoded:
+        decoded = Decoded()
+        for event in decode(
+            lane,
+            prompt,
+            policy=FixedDrafts(num_draft),
+            max_new_tokens=max_new_tokens,
+            eos_ids=eos_ids,
+            context_length=512,
+            clock=lambda: 0.0,
+            cancelled=lambda: False,
+            prefill_chunk=prefill_chunk,
+        ):
+            if isinstance(event, PrefillDone):
+                decoded.token_ids.append(event.token_id)
+            elif isinstance(event, StepDone):
+                decoded.token_ids.extend(event.token_ids)
+                decoded.steps.append(event)
+            elif isinstance(event, Finished):
+                decoded.reason = event.reason
+        return decoded
+
+    return run
