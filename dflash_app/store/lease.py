@@ -22,8 +22,12 @@ class Lease:
     def __init__(self, database: Path) -> None:
         self.name = uuid.uuid4().hex
         self._path = _lease_path(database, self.name)
-        self._connection = _open(self._path)
-        self._connection.execute("BEGIN EXCLUSIVE")
+        self._connection = _connect(self._path)
+        try:
+            _lock(self._connection)
+        except sqlite3.Error:
+            self.release()
+            raise
 
     def release(self) -> None:
         """End the lease; runs that still carry it count as interrupted."""
@@ -41,9 +45,9 @@ def is_alive(database: Path, name: str) -> bool:
     path = _lease_path(database, name)
     if not path.exists():
         return False
-    connection = _open(path)
+    connection = _connect(path)
     try:
-        connection.execute("BEGIN EXCLUSIVE")
+        _lock(connection)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
@@ -58,7 +62,10 @@ def _lease_path(database: Path, name: str) -> Path:
     return database.with_name(f"{database.name}-lease-{name}")
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def _lock(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode=memory")  # else a second file lies beside each lease
-    return connection
+    connection.execute("BEGIN EXCLUSIVE")

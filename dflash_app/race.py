@@ -1,0 +1,236 @@
+"""Several lanes of one prompt, recorded as one group; and whether their outputs are the same."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from dflash_app.engine.protocol import LoadedPair
+from dflash_app.events import DecodeEvent
+from dflash_app.metrics import RunMetrics
+from dflash_app.request import GenerationRequest
+from dflash_app.session import Recording, closable, describe, new_group_id, with_seed
+from dflash_app.store.runs import Store
+
+NEAR_TIE_LOGITS = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 0.125}
+"""Margin below which rounding alone decides between two tokens. A forward over one token and one
+over a block add the same numbers in another order. bfloat16: one unit in the last place of a logit
+in [16, 32); divergences were measured mostly at margins up to 0.06. The others are chosen, not
+measured."""
+
+
+def race(
+    loaded: LoadedPair,
+    store: Store,
+    requests: Sequence[GenerationRequest],
+    *,
+    source: str = "race",
+    target_revision: str | None = None,
+    drafter_revision: str | None = None,
+    group_id: str | None = None,
+) -> Iterator[tuple[int, DecodeEvent]]:
+    """Decode several requests side by side and record each lane, all under one group id.
+
+    Closing the iterator cancels every lane that still runs.
+
+    Args:
+        loaded: the pair.
+        store: where the runs are recorded; see `session.run` for what happens where that fails.
+        requests: one for each lane.
+        source: who asks.
+        target_revision: commit of the target's files, where known.
+        drafter_revision: commit of the drafter's files, where known.
+        group_id: drawn where None.
+
+    Yields:
+        (lane, event), lane being the index in `requests`. When a lane's `Finished` comes, its run
+        is in the store.
+
+    Raises:
+        RequestError, GenerationFailed: from the engine; lanes that had not finished are recorded
+            as failed.
+        StoreError: after the last event: a lane could not be recorded.
+    """
+    requests = [with_seed(request) for request in requests]
+    group_id = group_id or new_group_id()
+    revisions = (target_revision, drafter_revision)
+    recordings = [
+        Recording(store, describe(loaded, request, source, revisions, group_id))
+        for request in requests
+    ]
+    try:
+        with closing(closable(loaded.race(requests))) as events:
+            for lane, event in events:
+                recordings[lane].add(event)
+                yield lane, event
+        for recording in recordings:
+            recording.check_closed()
+    except BaseException as error:
+        for recording in recordings:
+            recording.close_after(error)
+        raise
+    for recording in recordings:
+        if recording.problem is not None:
+            raise recording.problem
+
+
+def speedup(baseline: RunMetrics, other: RunMetrics) -> float | None:
+    """How many times as fast `other` decodes: the ratio of `decode_tok_s`; None = unknown."""
+    if not baseline.decode_tok_s or other.decode_tok_s is None:
+        return None
+    return other.decode_tok_s / baseline.decode_tok_s
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether two outputs are the same, token by token.
+
+    Attributes:
+        identical: no token differs in what was compared; False where there was nothing to compare.
+        num_compared: tokens that both outputs have.
+        position: index of the first output token that differs; None where none does.
+        token_a: the token there in the first output, None where it had ended.
+        token_b: likewise in the second.
+        text_a: that token as text.
+        text_b: likewise.
+        logit_a: the target's own logit of `token_a` after the common tokens, from one plain
+            forward; None where it was not asked.
+        logit_b: likewise of `token_b`.
+        margin: |logit_a - logit_b|.
+        near_tie: the margin is within rounding noise of the dtype; None where it was not asked.
+        explanation: one or two sentences for the user.
+    """
+
+    identical: bool
+    num_compared: int
+    explanation: str
+    position: int | None = None
+    token_a: int | None = None
+    token_b: int | None = None
+    text_a: str | None = None
+    text_b: str | None = None
+    logit_a: float | None = None
+    logit_b: float | None = None
+    margin: float | None = None
+    near_tie: bool | None = None
+
+
+def verdict(
+    loaded: LoadedPair,
+    request: GenerationRequest,
+    ids_a: Sequence[int],
+    ids_b: Sequence[int],
+    *,
+    cancelled: bool = False,
+) -> Verdict:
+    """Compare the outputs of two lanes of one prompt.
+
+    Args:
+        loaded: the pair that ran them; asked for two logits where a token differs.
+        request: either lane's request; both have the same messages and sampling.
+        ids_a: output tokens of the first lane.
+        ids_b: output tokens of the second.
+        cancelled: a lane was cancelled, so only the common prefix can be compared.
+
+    Raises:
+        GenerationFailed: the target could not be asked.
+    """
+    num_common = min(len(ids_a), len(ids_b))
+    position = next((i for i in range(num_common) if ids_a[i] != ids_b[i]), None)
+    if position is None and (cancelled or len(ids_a) == len(ids_b) or request.stop):
+        explanation = _explain_same(request, ids_a, ids_b, cancelled=cancelled)
+        return Verdict(num_common > 0, num_common, explanation)
+    if position is None:
+        return _one_is_longer(loaded, request, ids_a, ids_b)
+    if not request.sampling.greedy:
+        return _sampled(loaded, ids_a, ids_b, position)
+    return _differing(loaded, request, ids_a, ids_b, position)
+
+
+def _explain_same(
+    request: GenerationRequest, ids_a: Sequence[int], ids_b: Sequence[int], *, cancelled: bool
+) -> str:
+    num_common = min(len(ids_a), len(ids_b))
+    if cancelled:
+        if num_common == 0:
+            return "Nothing to compare: a lane was cancelled before its first token."
+        same = f"The first {num_common} tokens are identical"
+        return f"{same}; a lane was cancelled, so the rest is not compared."
+    if len(ids_a) != len(ids_b):
+        # A block may be committed beyond a stop text that plain decoding ends at.
+        return f"Identical: {num_common} tokens; what one lane decoded past the stop text is cut."
+    if not request.sampling.greedy:
+        return f"Identical: {num_common} tokens, which sampling does not promise."
+    return f"Identical: {num_common} tokens."
+
+
+def _one_is_longer(
+    loaded: LoadedPair, request: GenerationRequest, ids_a: Sequence[int], ids_b: Sequence[int]
+) -> Verdict:
+    position = min(len(ids_a), len(ids_b))
+    token_a, text_a = _token_at(loaded, ids_a, position)
+    token_b, text_b = _token_at(loaded, ids_b, position)
+    explanation = f"The first {position} tokens are identical, but then one output goes on."
+    if not request.sampling.greedy:
+        explanation += f" {_NOT_PROMISED}"
+    return Verdict(False, position, explanation, position, token_a, token_b, text_a, text_b)
+
+
+def _sampled(
+    loaded: LoadedPair, ids_a: Sequence[int], ids_b: Sequence[int], position: int
+) -> Verdict:
+    token_a, text_a = _token_at(loaded, ids_a, position)
+    token_b, text_b = _token_at(loaded, ids_b, position)
+    explanation = f"The outputs differ from token {position + 1} on. {_NOT_PROMISED}"
+    num_compared = min(len(ids_a), len(ids_b))
+    return Verdict(False, num_compared, explanation, position, token_a, token_b, text_a, text_b)
+
+
+def _differing(
+    loaded: LoadedPair,
+    request: GenerationRequest,
+    ids_a: Sequence[int],
+    ids_b: Sequence[int],
+    position: int,
+) -> Verdict:
+    """Ask the target itself how close the two tokens were."""
+    token_a, token_b = ids_a[position], ids_b[position]
+    text_a, text_b = loaded.token_texts([token_a, token_b])
+    logit_a, logit_b = loaded.next_logits(request, ids_a[:position], (token_a, token_b))
+    margin = abs(logit_a - logit_b)
+    near_tie = margin <= NEAR_TIE_LOGITS.get(loaded.dtype, 0.0)
+    differ = (
+        f"The outputs differ from token {position + 1} on: {text_a!r} against {text_b!r}, whose "
+        f"logits are {margin:.3g} apart."
+    )
+    cause = (
+        f"That is within rounding noise of {loaded.dtype}: a near tie that either may win."
+        if near_tie
+        else f"That is more than rounding in {loaded.dtype} explains: please report it."
+    )
+    return Verdict(
+        identical=False,
+        num_compared=min(len(ids_a), len(ids_b)),
+        explanation=f"{differ} {cause}",
+        position=position,
+        token_a=token_a,
+        token_b=token_b,
+        text_a=text_a,
+        text_b=text_b,
+        logit_a=logit_a,
+        logit_b=logit_b,
+        margin=margin,
+        near_tie=near_tie,
+    )
+
+
+_NOT_PROMISED = (
+    "With a temperature above 0 each run draws its own tokens: only their distribution is the same."
+)
+
+
+def _token_at(
+    loaded: LoadedPair, token_ids: Sequence[int], position: int
+) -> tuple[int | None, str | None]:
+    if position >= len(token_ids):
+        return None, None
+    return token_ids[position], loaded.token_texts([token_ids[position]])[0]

@@ -1,0 +1,223 @@
+"""One turn, recorded on every way out: finished, stopped, cancelled, failed."""
+
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import TypeVar, cast
+
+from dflash_app.engine.protocol import LoadedPair
+from dflash_app.errors import GenerationFailed, StoreError
+from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
+from dflash_app.metrics import summarize
+from dflash_app.request import GenerationRequest
+from dflash_app.store.records import RunEnd, RunStart
+from dflash_app.store.runs import Store
+
+PROGRESS_INTERVAL_S = 1.0
+"""Most text that a crash can lose, in seconds of decoding."""
+
+EventT = TypeVar("EventT")
+
+log = logging.getLogger(__name__)
+
+
+class Recording:
+    """The row of one run, kept while its events pass.
+
+    A store that fails never stops the run: the user waits for the text. The row is tried once more
+    at the end, whole, and what then still fails is kept in `problem`.
+
+    Attributes:
+        run_id: in the store; None where the row could not be begun.
+        problem: why the run is not recorded; None while all is well.
+        closed: the run has ended and was recorded, or could not be.
+    """
+
+    def __init__(self, store: Store, start: RunStart) -> None:
+        self.run_id: int | None = None
+        self.problem: StoreError | None = None
+        self.closed = False
+        self._store = store
+        self._start = start
+        self._events: list[DecodeEvent] = []
+        self._output: list[str] = []
+        self._token_ids: list[int] = []
+        self._saved_s = time.monotonic()
+        try:
+            self.run_id = store.start_run(start)
+        except StoreError as error:
+            self.problem = error
+
+    def add(self, event: DecodeEvent) -> None:
+        """Take an event; the last one closes the row, so whoever sees it finds the run stored."""
+        if isinstance(event, TextDelta):
+            self._output.append(event.text)
+            self._save_progress()
+            return
+        self._events.append(event)
+        if isinstance(event, PrefillDone):
+            self._token_ids.append(event.token_id)
+        elif isinstance(event, StepDone):
+            self._token_ids.extend(event.token_ids)
+        elif isinstance(event, Finished):
+            self.close(event.reason)
+
+    def close(self, reason: RunEnd, error: BaseException | None = None) -> None:
+        """Write how the run ended; only the first call counts."""
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            if self.run_id is None:
+                self.run_id = self._store.start_run(self._start)
+            self._store.finish_run(
+                self.run_id,
+                reason,
+                output="".join(self._output),
+                token_ids=self._token_ids,
+                metrics=summarize(self._events),
+                error=None if error is None else str(error) or type(error).__name__,
+            )
+            self.problem = None
+        except StoreError as problem:
+            self.problem = problem
+
+    def close_after(self, error: BaseException) -> None:
+        """Write that the run was left through `error`, and keep what the store had to say.
+
+        A reader that closes the stream, and Ctrl+C, cancel; anything else failed.
+        """
+        if isinstance(error, GeneratorExit | KeyboardInterrupt):
+            self.close("cancelled")
+        else:
+            self.close("failed", error)
+        if self.problem is not None:
+            log.warning("A run is not recorded: %s", self.problem)
+
+    def check_closed(self) -> None:
+        """Refuse a stream that ended before its last event.
+
+        Raises:
+            GenerationFailed: `Finished` has not come.
+        """
+        if not self.closed:
+            raise GenerationFailed("Decoding ended without a last event: try again.")
+
+    def _save_progress(self) -> None:
+        now_s = time.monotonic()
+        if self.run_id is None or self.problem is not None:
+            return  # a store that failed once is not waited for again before the end
+        if now_s - self._saved_s >= PROGRESS_INTERVAL_S:
+            self._saved_s = now_s
+            try:
+                self._store.save_progress(self.run_id, "".join(self._output), self._token_ids)
+            except StoreError as error:
+                self.problem = error
+
+
+def run(
+    loaded: LoadedPair,
+    store: Store,
+    request: GenerationRequest,
+    *,
+    source: str,
+    target_revision: str | None = None,
+    drafter_revision: str | None = None,
+    group_id: str | None = None,
+) -> Iterator[DecodeEvent]:
+    """Decode one turn and record it.
+
+    Closing the iterator cancels the decoding and records "cancelled" with what had come.
+
+    Args:
+        loaded: the pair.
+        store: where the run is recorded. Where that fails the turn goes on all the same.
+        request: the turn. Where it samples without a seed, one is drawn and recorded.
+        source: who asks: "chat", "cli", "benchmark", "api".
+        target_revision: commit of the target's files, where known.
+        drafter_revision: commit of the drafter's files, where known.
+        group_id: joins runs that belong together.
+
+    Yields:
+        The engine's events. When `Finished` comes, the run is in the store.
+
+    Raises:
+        RequestError, GenerationFailed: from the engine; the run is recorded as failed.
+        StoreError: after `Finished`, so that no text is lost: the run could not be recorded.
+    """
+    request = with_seed(request)
+    revisions = (target_revision, drafter_revision)
+    recording = Recording(store, describe(loaded, request, source, revisions, group_id))
+    try:
+        with closing(closable(loaded.stream(request))) as events:
+            for event in events:
+                recording.add(event)
+                yield event
+        recording.check_closed()
+    except BaseException as error:
+        recording.close_after(error)
+        raise
+    if recording.problem is not None:
+        raise recording.problem
+
+
+def describe(
+    loaded: LoadedPair,
+    request: GenerationRequest,
+    source: str,
+    revisions: tuple[str | None, str | None] = (None, None),
+    group_id: str | None = None,
+) -> RunStart:
+    """Everything about a run that is known before it begins.
+
+    Args:
+        loaded: the pair.
+        request: the turn, its seed drawn.
+        source: who asks.
+        revisions: commits of the target's and the drafter's files, None where unknown.
+        group_id: shared by the lanes of a race.
+    """
+    drafting = request.mode == "dflash"
+    sampling = request.sampling
+    return RunStart(
+        source=source,
+        pair=loaded.name,
+        target_revision=revisions[0],
+        drafter_revision=revisions[1] if drafting else None,
+        backend=loaded.backend,
+        device=loaded.device,
+        dtype=loaded.dtype,
+        mode=request.mode,
+        block_size=(request.block_size or loaded.block_size) if drafting else None,
+        temperature=float(sampling.temperature),
+        top_p=float(sampling.top_p),
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        max_new_tokens=request.max_new_tokens,
+        stop=request.stop,
+        thinking=request.thinking,
+        messages=tuple({"role": each.role, "content": each.content} for each in request.messages),
+        group_id=group_id,
+    )
+
+
+def with_seed(request: GenerationRequest) -> GenerationRequest:
+    """The request with a seed drawn where it samples without one, so that it can be repeated."""
+    if request.sampling.greedy or request.sampling.seed is not None:
+        return request
+    sampling = replace(request.sampling, seed=secrets.randbits(32))
+    return replace(request, sampling=sampling)
+
+
+def new_group_id() -> str:
+    """An id for runs that belong together."""
+    return uuid.uuid4().hex
+
+
+def closable(events: Iterator[EventT]) -> Generator[EventT, None, None]:
+    """The engine's streams have `close`, which cancels; their protocol says only Iterator."""
+    return cast(Generator[EventT, None, None], events)

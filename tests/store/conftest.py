@@ -1,0 +1,35 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dflash_app.store.records import RunStart
+from dflash_app.store.runs import Store
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "runs.db"
+
+
+@pytest.fixture
+def store(database: Path) -> Iterator[Store]:
+    with Store(database) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start() -> RunStart:
+    return RunStart(
+        source="chat",
+        pair="embedded",
+        backend="torch",
+        device="cpu",
+        dtype="float32",
+        mode="dflash",
+        messages=({"role": "user", "content": "How many divisors has 196?"},),
+        target_revision="abc",
+        block_size=16,
+        seed=2**63 - 1,
+        stop=("END",),
+    )

@@ -1,0 +1,69 @@
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlite_utils
+
+from dflash_app.errors import StoreTooNew
+from dflash_app.store.runs import Store
+from dflash_app.store.schema import MIGRATIONS, schema_version
+
+FROZEN = ["f85bf80acca6ba81"]
+"""One hash for each migration that users' databases may have had. Add to it, never change it."""
+
+
+def test_past_migrations_are_never_edited() -> None:
+    hashes = [hashlib.sha256("\0".join(each).encode()).hexdigest()[:16] for each in MIGRATIONS]
+    assert hashes == FROZEN
+
+
+def test_opening_records_each_migration_once(database: Path) -> None:
+    for _ in range(2):
+        Store(database).close()
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute("SELECT number, applied_at FROM schema_migrations").fetchall()
+    assert [number for number, _ in rows] == list(range(1, len(MIGRATIONS) + 1))
+    assert all(applied_at.endswith("+00:00") for _, applied_at in rows)
+
+
+def test_a_new_database_uses_wal(store: Store, database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(database).close()
+    broken = (*MIGRATIONS, ("CREATE TABLE extra (id INTEGER)", "INSERT INTO nowhere VALUES (1)"))
+    monkeypatch.setattr("dflash_app.store.schema.MIGRATIONS", broken)
+    with pytest.raises(Exception, match="nowhere"):
+        Store(database)
+    with closing(sqlite_utils.Database(database)) as db:
+        assert schema_version(db) == len(MIGRATIONS)
+        assert "extra" not in db.table_names()
+
+
+def test_an_older_database_gets_only_what_it_lacks(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(database).close()
+    newer = (*MIGRATIONS, ("CREATE TABLE extra (id INTEGER)",))
+    monkeypatch.setattr("dflash_app.store.schema.MIGRATIONS", newer)
+    Store(database).close()
+    with closing(sqlite_utils.Database(database)) as db:
+        assert schema_version(db) == len(newer)
+        assert "extra" in db.table_names()
+
+
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: Path) -> None:
+    Store(database).close()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("INSERT INTO schema_migrations VALUES (99, '2030-01-01')")
+        connection.commit()
+    before = database.read_bytes()
+    with pytest.raises(StoreTooNew, match=r"runs\.db was written by a newer version.*update"):
+        Store(database)
+    assert database.read_bytes() == before
