@@ -1,0 +1,139 @@
+"""The page: one model bar above tabs that built-ins and plugins add alike."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from dflash_app.errors import PairNotReady
+from dflash_app.hookspecs import Tab
+from dflash_app.store.fingerprint import hardware_fingerprint
+from dflash_app.store.records import RunFilter
+from dflash_app.ui.components import Level, render_notice, render_notices
+from dflash_app.ui.live import LiveRun, LiveRuns
+from dflash_app.ui.model_bar import Choice, ModelBar, build_model_bar, connect_model_bar
+from dflash_app.workspace import Workspace
+
+ItemT = TypeVar("ItemT")
+
+TITLE = "DFlash Studio"
+_TAB = "tab "
+_MASTHEAD = (
+    '<header class="masthead"><h1><span>⚡</span> DFlash Studio</h1>'
+    "<p>Speculative decoding beside plain decoding, on your own machine</p></header>"
+)
+
+
+@dataclass(slots=True)
+class Page:
+    """What a tab's `build(page)` is given.
+
+    Attributes:
+        workspace: pairs, models, run log.
+        bar: the shared dropdowns; read them with `read_choice(values of bar.inputs)`.
+        runs: what is being decoded for which browser tab.
+        tab: the tab that is being built, for its `select` event.
+    """
+
+    workspace: Workspace
+    bar: ModelBar
+    tab: gr.Tab
+    runs: LiveRuns
+
+    def start(
+        self,
+        request: gr.Request,
+        place: str,
+        source: Callable[[], Iterator[ItemT]],
+    ) -> LiveRun[ItemT]:
+        """Start a run for a browser tab; `source` may load models, it runs in its own thread."""
+        return self.runs.start(session_of(request), place, source)
+
+    def stop(self, request: gr.Request, place: str) -> None:
+        """Stop the browser tab's run in `place`."""
+        self.runs.stop(session_of(request), place)
+
+    def check_ready(self, choice: Choice) -> None:
+        """Refuse a pair that is not on this machine before anything is started.
+
+        Raises:
+            PairNotReady, UnknownPair: with what is missing and the cure.
+        """
+        self.workspace.registry.get(choice.pair)
+        state = self.workspace.state(choice.pair)
+        if state.status != "ready":
+            raise PairNotReady(state.reason or f"{choice.pair} cannot be loaded here.")
+
+    def ar_speed(self, pair: str, device: str, dtype: str) -> float | None:
+        """Speed of the last run of `pair` without drafter on this machine, None = unknown."""
+        store = self.workspace.store
+        here = machine_key(hardware_fingerprint())
+        for run in store.list_runs(RunFilter(pair=pair, mode="ar"), limit=20):
+            same = (run.start.device, run.start.dtype) == (device, dtype)
+            speed = run.metrics.decode_tok_s
+            if same and speed is not None and machine_key(run.start.hardware) == here:
+                return speed
+        return None
+
+
+def session_of(request: gr.Request) -> str:
+    """The browser tab that asks."""
+    return request.session_hash or "no-session"
+
+
+def machine_key(hardware: dict[str, Any]) -> tuple[object, ...]:
+    """What of a fingerprint must agree for two speeds to be compared."""
+    return (hardware.get("cpu"), hardware.get("cores"), tuple(hardware.get("gpus") or ()))
+
+
+def build_page(workspace: Workspace, runs: LiveRuns) -> gr.Blocks:
+    """Build the whole page. A tab that cannot be built says why in its place."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+        gr.HTML(_MASTHEAD)
+        problems = gr.HTML(elem_id="problems")
+        bar = build_model_bar(workspace)
+        connect_model_bar(bar, workspace)
+        with gr.Tabs(elem_id="tabs"):
+            for tab in workspace.plugins.hook.register_tabs():
+                _build_tab(tab, workspace, bar, runs)
+        problems.value = render_problems(workspace)
+
+        def leave(request: gr.Request) -> None:
+            runs.stop(session_of(request))
+
+        blocks.unload(leave)  # a closed browser tab stops its runs
+    return blocks
+
+
+def render_problems(workspace: Workspace) -> str:
+    """What does not work and how to cure it: store, registry, plugins."""
+    notices: list[tuple[str, Level]] = []
+    if workspace.store_problem:
+        notices.append((f"Runs are not recorded: {workspace.store_problem}", "warning"))
+    notices += [(str(problem), "warning") for problem in workspace.registry.problems]
+    notices += [
+        (f"The plugin {problem.name} is left out: {problem.reason}", "warning")
+        for problem in workspace.plugins.problems
+        if not problem.name.startswith(_TAB)  # told in its place
+    ]
+    return render_notices(notices)
+
+
+def _build_tab(tab: Tab, workspace: Workspace, bar: ModelBar, runs: LiveRuns) -> None:
+    plugins = workspace.plugins
+    name = _TAB + tab.title
+    with gr.Tab(tab.title, elem_id=f"tab-{tab.title.lower().replace(' ', '-')}") as shown:
+        page = Page(workspace, bar, shown, runs)
+        if plugins.attempt(name, lambda: _call_build(tab, page)):
+            return
+        shown.children.clear()  # what a broken build has left half made
+        reasons = [problem.reason for problem in plugins.problems if problem.name == name]
+        gr.HTML(render_notice(f"This tab cannot be shown: {'; '.join(reasons)}", "error"))
+
+
+def _call_build(tab: Tab, page: Page) -> bool:
+    module, _, function = tab.build.partition(":")
+    getattr(import_module(module), function)(page)
+    return True

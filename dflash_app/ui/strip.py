@@ -1,0 +1,115 @@
+"""The strip: what became of each drafted token, as inert HTML."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dflash_app.events import DecodeEvent, PrefillDone, StepDone
+from dflash_app.ui.format import escape_html, format_percent
+
+Fate = Literal["plain", "accepted", "bonus", "rejected"]
+
+LIVE_TOKENS = 96
+"""Tokens shown while streaming: colouring more stalls the browser."""
+KEPT_TOKENS = 600
+
+_LEGEND = (
+    '<span class="tok accepted">accepted</span> drafted and kept'
+    '<span class="tok bonus">bonus</span> the target\'s own token'
+    '<span class="tok rejected">rejected</span> drafted, not kept'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StripToken:
+    """One token and its fate; `hint` is shown on hover, `opens_step` draws a gap before it."""
+
+    token_id: int
+    fate: Fate
+    hint: str
+    opens_step: bool
+
+
+class TokenStrip:
+    """Collects the last tokens of a run."""
+
+    def __init__(self) -> None:
+        self._tokens: deque[StripToken] = deque(maxlen=KEPT_TOKENS)
+        self._num_steps = 0
+        self._num_tokens = 0
+
+    def add(self, event: DecodeEvent) -> None:
+        """Take the tokens of an event; text and end carry none."""
+        if isinstance(event, PrefillDone):
+            self._tokens.append(StripToken(event.token_id, "plain", "first token (prefill)", True))
+        elif isinstance(event, StepDone):
+            self._num_steps += 1
+            self._tokens.extend(_fates(event, self._num_steps))
+
+    def render(
+        self, token_texts: Callable[[Sequence[int]], list[str]], *, live: bool = False
+    ) -> str:
+        """Draw the strip.
+
+        Args:
+            token_texts: turns ids into printable text, one by one.
+            live: draw only the last `LIVE_TOKENS`.
+        """
+        tokens = list(self._tokens)
+        hidden = len(tokens) == KEPT_TOKENS
+        if live and len(tokens) > LIVE_TOKENS:
+            tokens, hidden = tokens[-LIVE_TOKENS:], True
+        if not tokens:
+            return render_empty_strip()
+        texts = token_texts([token.token_id for token in tokens])
+        body = "".join(_draw(token, text) for token, text in zip(tokens, texts, strict=True))
+        more = '<span class="tok-more" title="earlier tokens are not drawn">…</span>'
+        return (
+            f'<div class="strip"><div class="strip-legend">{_LEGEND}</div>'
+            f'<div class="strip-body" role="img" aria-label="Fate of each token">'
+            f"{more if hidden else ''}{body}</div></div>"
+        )
+
+
+def render_empty_strip() -> str:
+    """The strip before the first token."""
+    return (
+        '<div class="strip empty"><div class="strip-body">After you send a message, every token '
+        "of the reply is drawn here: drafted and accepted, corrected by the target, or rejected."
+        "</div></div>"
+    )
+
+
+def _fates(step: StepDone, number: int) -> list[StripToken]:
+    num_kept = min(step.num_accepted, len(step.token_ids))
+    fates: list[tuple[int, Fate]] = [(i, "accepted") for i in step.token_ids[:num_kept]]
+    bonus: Fate = "bonus" if step.drafted_ids else "plain"
+    fates += [(i, bonus) for i in step.token_ids[num_kept:]]
+    rejected = step.drafted_ids[step.num_accepted :]
+    # Only the first rejected draft was judged on its own; the ones behind it fell with it.
+    fates += [(i, "rejected") for i in rejected[:1]]
+    name = f"step {number}: {step.num_accepted} of {len(step.drafted_ids)} drafts accepted"
+    if not step.drafted_ids:
+        name = f"step {number}: no draft"
+    tokens = []
+    for position, (token_id, fate) in enumerate(fates):
+        hint = f"{fate}, {name}" if fate != "plain" else name
+        confidence = _confidence(step, position, fate)
+        tokens.append(StripToken(token_id, fate, hint + confidence, position == 0))
+    return tokens
+
+
+def _confidence(step: StepDone, position: int, fate: Fate) -> str:
+    if step.confidences is None or fate in ("plain", "bonus"):
+        return ""
+    draft = position if fate == "accepted" else step.num_accepted
+    if draft >= len(step.confidences):
+        return ""
+    return f", drafter {format_percent(step.confidences[draft])} sure"
+
+
+def _draw(token: StripToken, text: str) -> str:
+    shown = escape_html(text.replace("\n", "⏎").replace("\t", "⇥")) or "∅"
+    gap = " opens" if token.opens_step else ""
+    return f'<span class="tok {token.fate}{gap}" title="{escape_html(token.hint)}">{shown}</span>'

@@ -1,0 +1,1 @@
+"""The tabs that ship with the page itself."""

@@ -1,0 +1,247 @@
+"""The Chat tab: a conversation with live figures and the strip of its last reply."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from dflash_app.errors import DFlashAppError
+from dflash_app.events import DecodeEvent
+from dflash_app.metrics import RunMetrics
+from dflash_app.request import GenerationRequest, Message
+from dflash_app.ui.components import (
+    render_cards,
+    render_notice,
+    render_status,
+    run_cards,
+    run_status,
+)
+from dflash_app.ui.format import escape_markdown
+from dflash_app.ui.live import LiveRun
+from dflash_app.ui.model_bar import Choice, read_choice
+from dflash_app.ui.run_view import RunView, advise
+from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
+from dflash_app.ui.shell import Page
+from dflash_app.ui.strip import render_empty_strip
+
+PLACE = "chat"
+MAX_WAITING = 32
+"""Browser tabs whose runs may wait for the device at once; Gradio's own default is one."""
+
+_WELCOME = (
+    "### Ask something\nThe drafter proposes a block of tokens, the target checks all of them in "
+    "one forward: same output, fewer steps."
+)
+_BROKEN = "The run broke off by an error of the app itself; the terminal shows it. Try again."
+
+Update = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTab:
+    """The tab's widgets and the page they are on."""
+
+    page: Page
+    log: gr.Chatbot
+    turns: gr.State
+    prompt: gr.Textbox
+    notice: gr.HTML
+    status: gr.HTML
+    cards: gr.HTML
+    strip: gr.HTML
+    send: gr.Button
+    stop: gr.Button
+    retry: gr.Button
+    clear: gr.Button
+    sampling: SamplingControls
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [
+            self.log, self.turns, self.prompt, self.notice, self.status, self.cards, self.strip,
+            self.send, self.stop, self.retry, self.clear,
+        ]  # fmt: skip
+
+    @property
+    def settings(self) -> list[Any]:
+        return [*self.page.bar.inputs, *self.sampling.inputs]
+
+    def on_send(
+        self, prompt: str, turns: list[Message], request: gr.Request, *values: Any
+    ) -> Iterator[Update]:
+        """Answer what was typed."""
+        yield from _reply(self, prompt or "", turns, request, values)
+
+    def on_retry(self, turns: list[Message], request: gr.Request, *values: Any) -> Iterator[Update]:
+        """Answer the last message again, with the settings as they are now."""
+        last = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=None)
+        if last is None:
+            nothing = "There is nothing to retry yet: send a message first."
+            yield {self.notice: render_notice(nothing)}
+            return
+        yield from _reply(self, turns[last].content, turns[:last], request, values)
+
+    def on_stop(self, request: gr.Request) -> str:
+        """Cancel within one step; the run's own updates then say how it ended."""
+        self.page.stop(request, PLACE)
+        return render_status("Stopping…", busy=True)
+
+    def on_clear(self) -> Update:
+        """Forget the conversation; the runs stay in the log."""
+        return {
+            self.log: [],
+            self.turns: [],
+            self.notice: "",
+            self.status: render_status(""),
+            self.cards: render_cards(run_cards(RunMetrics(), None, "dflash")),
+            self.strip: render_empty_strip(),
+        }
+
+
+def build(page: Page) -> None:
+    """Build the tab."""
+    turns = gr.State([])
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=320):
+            log = gr.Chatbot(
+                label="Conversation", show_label=False, height=480, elem_id="chat-log",
+                placeholder=_WELCOME, buttons=["copy"], reasoning_tags=[("<think>", "</think>")],
+                allow_tags=False, group_consecutive_messages=False,
+            )  # fmt: skip
+            notice = gr.HTML(elem_id="chat-notice")
+            with gr.Row():
+                prompt = gr.Textbox(
+                    label="Message", show_label=False, placeholder="Message, Enter sends",
+                    lines=1, max_lines=8, scale=8, min_width=180, autofocus=True,
+                    elem_id="chat-prompt",
+                )  # fmt: skip
+                send = gr.Button("Send", variant="primary", scale=1, min_width=86,
+                                 elem_id="chat-send")  # fmt: skip
+                stop = gr.Button("Stop", variant="stop", scale=1, min_width=86, visible=False,
+                                 elem_id="chat-stop")  # fmt: skip
+            with gr.Row():
+                retry = gr.Button("↻ Retry", size="sm", min_width=80, elem_id="chat-retry")
+                clear = gr.Button("✕ Clear", size="sm", min_width=80, elem_id="chat-clear")
+        with gr.Column(scale=2, min_width=320, elem_classes="side-panel"):
+            cards = gr.HTML(
+                render_cards(run_cards(RunMetrics(), None, "dflash")), elem_id="chat-cards"
+            )
+            status = gr.HTML(render_status(""), elem_id="chat-status")
+            strip = gr.HTML(render_empty_strip(), elem_id="chat-strip")
+            with gr.Accordion("Sampling and limits", open=False, elem_id="chat-settings"):
+                sampling = build_sampling("chat")
+    _connect(
+        ChatTab(page, log, turns, prompt, notice, status, cards, strip, send, stop, retry, clear,
+                sampling)
+    )  # fmt: skip
+
+
+def _connect(tab: ChatTab) -> None:
+    live: dict[str, Any] = {
+        "outputs": tab.outputs,
+        "show_progress": "hidden",
+        "concurrency_limit": MAX_WAITING,
+        "api_visibility": "private",
+    }
+    gr.on(
+        [tab.prompt.submit, tab.send.click],
+        tab.on_send,
+        inputs=[tab.prompt, tab.turns, *tab.settings],
+        **live,
+    )
+    tab.retry.click(tab.on_retry, inputs=[tab.turns, *tab.settings], **live)
+    tab.stop.click(
+        tab.on_stop, outputs=[tab.status], queue=False, show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
+    tab.clear.click(
+        tab.on_clear, outputs=tab.outputs, show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
+
+
+def _reply(
+    tab: ChatTab, prompt: str, turns: list[Message], gradio_request: gr.Request, values: Any
+) -> Iterator[Update]:
+    """Stream one reply. Whatever happens, the user's text is in the log or back in its box."""
+    num_bar = len(tab.page.bar.inputs)
+    try:
+        choice = read_choice(values[:num_bar])
+        asked = [*turns, Message("user", prompt)]
+        request = build_request(values[num_bar:], asked, choice.mode, choice.block_size)
+        tab.page.check_ready(choice)
+    except DFlashAppError as error:
+        yield {tab.notice: render_notice(str(error), "error"), tab.prompt: prompt}
+        return
+    view = RunView()
+    run = tab.page.start(gradio_request, PLACE, lambda: _decode(tab.page, choice, request, view))
+    yield {
+        tab.log: _bubbles(asked, ""),
+        tab.prompt: "",
+        tab.notice: "",
+        tab.strip: render_empty_strip(),
+        **_buttons(tab, busy=True),
+    }
+    for events in run.looks():
+        view.add(events)
+        yield _progress(tab, asked, choice, run, view)
+    yield _ending(tab, asked, choice, run, view)
+
+
+def _decode(
+    page: Page, choice: Choice, request: GenerationRequest, view: RunView
+) -> Iterator[DecodeEvent]:
+    """Load what was chosen and decode, in the reader's thread."""
+    loaded = page.workspace.loaded(choice.pair, choice.options())
+    view.token_texts = loaded.token_texts
+    view.ar_tok_s = page.ar_speed(choice.pair, loaded.device, loaded.dtype)
+    return page.workspace.run(loaded, request, source=PLACE)
+
+
+def _progress(
+    tab: ChatTab, asked: list[Message], choice: Choice, run: LiveRun[DecodeEvent], view: RunView
+) -> Update:
+    status = run_status(run.phase, view.finished, stopped=run.stopped)
+    return {
+        tab.log: _bubbles(asked, view.text),
+        tab.status: render_status(status, busy=run.phase != "ended"),
+        tab.cards: render_cards(run_cards(view.metrics(), view.ar_tok_s, choice.mode)),
+        tab.strip: view.render_strip(),
+    }
+
+
+def _ending(
+    tab: ChatTab, asked: list[Message], choice: Choice, run: LiveRun[DecodeEvent], view: RunView
+) -> Update:
+    """The last update: keep the turn if it has a reply, else give the text back."""
+    update = {**_progress(tab, asked, choice, run, view), **_buttons(tab, busy=False)}
+    kept = [*asked, Message("assistant", view.text)] if view.text else asked[:-1]
+    update |= {tab.log: _bubbles(kept), tab.turns: kept}
+    if not view.text:
+        update[tab.prompt] = asked[-1].content
+    if run.error is not None or run.broken:
+        update[tab.notice] = render_notice(str(run.error or _BROKEN), "error")
+        if view.finished is None:
+            update[tab.status] = render_status("")
+    else:
+        hints = [*view.notes[-1:], advise(view.metrics())]
+        update[tab.notice] = render_notice(" ".join(filter(None, hints)))
+    return update
+
+
+def _buttons(tab: ChatTab, *, busy: bool) -> Update:
+    return {
+        tab.send: gr.Button(visible=not busy),
+        tab.stop: gr.Button(visible=busy),
+        tab.retry: gr.Button(interactive=not busy),
+        tab.clear: gr.Button(interactive=not busy),
+    }
+
+
+def _bubbles(turns: list[Message], growing: str | None = None) -> list[dict[str, str]]:
+    """The conversation as the chatbot takes it; `growing` is the reply that is being written."""
+    shown = [{"role": turn.role, "content": escape_markdown(turn.content)} for turn in turns]
+    if growing is not None:
+        shown.append({"role": "assistant", "content": escape_markdown(growing) or "…"})
+    return shown

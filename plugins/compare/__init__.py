@@ -1,0 +1,9 @@
+"""The Compare tab: one prompt, decoded with and without the drafter, side by side."""
+
+from dflash_app.hookspecs import Tab, hookimpl
+
+
+@hookimpl
+def register_tabs() -> list[Tab]:
+    """Compare stands beside Chat."""
+    return [Tab("Compare", 10, f"{__name__}.tab:build")]

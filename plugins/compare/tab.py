@@ -1,0 +1,218 @@
+"""The Compare tab: a race of two lanes, live, with the speedup and the verdict at the end."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import gradio as gr
+
+from dflash_app.engine.protocol import LoadedPair
+from dflash_app.errors import DFlashAppError, PairNotReady, StoreError
+from dflash_app.events import DecodeEvent
+from dflash_app.metrics import RunMetrics
+from dflash_app.race import Verdict, verdict
+from dflash_app.request import GenerationRequest, Message
+from dflash_app.ui.components import render_notice, render_status
+from dflash_app.ui.live import LiveRun
+from dflash_app.ui.model_bar import Choice, read_choice
+from dflash_app.ui.run_view import RunView, advise
+from dflash_app.ui.sampling import SamplingControls, as_mode, build_request, build_sampling
+from dflash_app.ui.shell import Page
+from dflash_app.ui.strip import render_empty_strip
+
+from .render import lane_cards, render_lane_text, render_outcome
+
+PLACE = "compare"
+DEFAULT_PROMPT = "How many positive whole-number divisors does 196 have?"
+MAX_WAITING = 32
+AR, DFLASH = 0, 1
+
+LaneEvent = tuple[int, DecodeEvent]
+Update = dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LanePane:
+    """The widgets of one lane."""
+
+    cards: gr.HTML
+    text: gr.HTML
+
+
+@dataclass(frozen=True, slots=True)
+class CompareTab:
+    """The tab's widgets and the page they are on."""
+
+    page: Page
+    prompt: gr.Textbox
+    start: gr.Button
+    stop: gr.Button
+    notice: gr.HTML
+    outcome: gr.HTML
+    status: gr.HTML
+    panes: tuple[LanePane, LanePane]
+    strip: gr.HTML
+    sampling: SamplingControls
+
+    @property
+    def outputs(self) -> list[Any]:
+        panes = [widget for pane in self.panes for widget in (pane.cards, pane.text)]
+        return [self.start, self.stop, self.notice, self.outcome, self.status, self.strip, *panes]
+
+    def on_stop(self, request: gr.Request) -> str:
+        """Cancel both lanes within one step."""
+        self.page.stop(request, PLACE)
+        return render_status("Stopping…", busy=True)
+
+    def on_race(self, prompt: str, gradio_request: gr.Request, *values: Any) -> Iterator[Update]:
+        """Run a race and show it ten times a second."""
+        num_bar = len(self.page.bar.inputs)
+        try:
+            choice = _with_drafter(self.page, read_choice(values[:num_bar]))
+            turns = [Message("user", prompt or "")]
+            request = build_request(values[num_bar:], turns, "dflash", choice.block_size)
+            self.page.check_ready(choice)
+        except DFlashAppError as error:
+            yield {self.notice: render_notice(str(error), "error")}
+            return
+        view = RaceView()
+        run = self.page.start(
+            gradio_request, PLACE, lambda: _decode(self.page, choice, request, view)
+        )
+        yield {self.notice: "", self.outcome: "", **_buttons(self, busy=True), **_lanes(self, view)}
+        for items in run.looks():
+            for lane, event in items:
+                view.lanes[lane].add([event])
+            yield {**_lanes(self, view), self.status: _say_status(run, view)}
+        yield _ending(self, run, view)
+
+
+@dataclass(slots=True)
+class RaceView:
+    """A race as it grows; the verdict is asked for in the reader's thread, at the end."""
+
+    lanes: tuple[RunView, RunView] = field(default_factory=lambda: (RunView(), RunView()))
+    verdict: Verdict | None = None
+
+
+def build(page: Page) -> None:
+    """Build the tab."""
+    with gr.Row():
+        prompt = gr.Textbox(
+            DEFAULT_PROMPT, label="Prompt for both lanes", lines=1, max_lines=8, scale=8,
+            min_width=220, elem_id="race-prompt",
+        )  # fmt: skip
+        with gr.Column(scale=1, min_width=110):
+            start = gr.Button("Race", variant="primary", elem_id="race-start")
+            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="race-stop")
+    notice = gr.HTML(elem_id="race-notice")
+    outcome = gr.HTML(elem_id="race-outcome")
+    status = gr.HTML(render_status(""), elem_id="race-status")
+    with gr.Row(equal_height=False):
+        panes = (
+            _build_pane("Plain decoding", "one token a step", "ar"),
+            _build_pane("DFlash", "a block a step", "dflash"),
+        )
+    strip = gr.HTML(render_empty_strip(), elem_id="race-strip")
+    with gr.Accordion("Sampling and limits of both lanes", open=False, elem_id="race-settings"):
+        sampling = build_sampling("race")
+    tab = CompareTab(page, prompt, start, stop, notice, outcome, status, panes, strip, sampling)
+    gr.on(
+        [start.click, prompt.submit],
+        tab.on_race,
+        inputs=[prompt, *page.bar.inputs, *sampling.inputs],
+        outputs=tab.outputs,
+        show_progress="hidden",
+        concurrency_limit=MAX_WAITING,
+        api_visibility="private",
+    )
+    stop.click(
+        tab.on_stop, outputs=status, queue=False, show_progress="hidden",
+        api_visibility="private",
+    )  # fmt: skip
+
+
+def _build_pane(title: str, hint: str, name: str) -> LanePane:
+    with gr.Column(min_width=300):
+        gr.HTML(f'<div class="lane-title">{title}<small>{hint}</small></div>')
+        cards = gr.HTML(lane_cards(RunMetrics()), elem_id=f"race-cards-{name}")
+        text = gr.HTML(render_lane_text(""), elem_id=f"race-text-{name}", autoscroll=True)
+    return LanePane(cards, text)
+
+
+def _with_drafter(page: Page, choice: Choice) -> Choice:
+    """A race needs the drafter, whatever the drafter box says."""
+    if choice.mode == "dflash":
+        return choice
+    if page.workspace.registry.get(choice.pair).drafter is None:
+        raise PairNotReady(f"{choice.pair} has no drafter to race: choose another pair.")
+    return replace(choice, mode="dflash")
+
+
+def _decode(
+    page: Page, choice: Choice, request: GenerationRequest, view: RaceView
+) -> Iterator[LaneEvent]:
+    """Load what was chosen and race, in the reader's thread."""
+    loaded = page.workspace.loaded(choice.pair, choice.options())
+    for lane in view.lanes:
+        lane.token_texts = loaded.token_texts
+    requests = [as_mode(request, "ar"), request]
+    return _judged(page.workspace.race(loaded, requests), loaded, request, view)
+
+
+def _judged(
+    events: Iterator[LaneEvent], loaded: LoadedPair, request: GenerationRequest, view: RaceView
+) -> Iterator[LaneEvent]:
+    """Pass the race on, then compare what came."""
+    seen = (RunView(), RunView())
+    problem: StoreError | None = None
+    try:
+        with closing(cast("Generator[LaneEvent]", events)):
+            for lane, event in events:
+                seen[lane].add([event])
+                yield lane, event
+    except StoreError as error:  # comes after the last event: the race itself is whole
+        problem = error
+    view.verdict = verdict(loaded, request, seen[AR].token_ids, seen[DFLASH].token_ids)
+    if problem is not None:
+        raise problem
+
+
+def _lanes(tab: CompareTab, view: RaceView) -> Update:
+    update: Update = {tab.strip: view.lanes[DFLASH].render_strip()}
+    for pane, lane in zip(tab.panes, view.lanes, strict=True):
+        update[pane.cards] = lane_cards(lane.metrics())
+        update[pane.text] = render_lane_text(lane.text)
+    return update
+
+
+def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
+    if run.phase == "waiting":
+        return render_status("Waiting for the device: another run is using it.", busy=True)
+    if run.phase == "loading":
+        return render_status("Loading the model and reading the prompt…", busy=True)
+    if run.phase == "running":
+        text = "Stopping…" if run.stopped else "Racing: the lane that is behind computes next."
+        return render_status(text, busy=True)
+    return render_status("Stopped." if view.verdict is None and run.stopped else "")
+
+
+def _ending(tab: CompareTab, run: LiveRun[LaneEvent], view: RaceView) -> Update:
+    update = {**_buttons(tab, busy=False), **_lanes(tab, view), tab.status: _say_status(run, view)}
+    if run.error is not None:
+        update[tab.notice] = render_notice(str(run.error), "error")
+    elif run.broken:
+        update[tab.notice] = render_notice("The race broke off; the terminal shows why.", "error")
+    else:
+        lane = view.lanes[DFLASH]
+        hints = [*lane.notes[-1:], advise(lane.metrics())]
+        update[tab.notice] = render_notice(" ".join(filter(None, hints)))
+    if view.verdict is not None:
+        metrics = [lane.metrics() for lane in view.lanes]
+        update[tab.outcome] = render_outcome(metrics[AR], metrics[DFLASH], view.verdict)
+    return update
+
+
+def _buttons(tab: CompareTab, *, busy: bool) -> Update:
+    return {tab.start: gr.Button(visible=not busy), tab.stop: gr.Button(visible=busy)}

@@ -1,0 +1,126 @@
+"""Records as rows, as a CSV file, and one of them in full."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from dflash_app.metrics import RunMetrics
+from dflash_app.store.records import RunRecord
+from dflash_app.ui.format import (
+    UNKNOWN,
+    escape_html,
+    format_count,
+    format_decimal,
+    format_duration,
+    format_excerpt,
+    format_percent,
+    format_speed,
+    format_when,
+)
+
+HEADERS = ["Id", "When", "Pair", "Mode", "tok/s", "Acceptance", "Tokens", "End", "Prompt"]
+WIDTHS = ["64px", "160px", "160px", "90px", "90px", "100px", "80px", "110px", "auto"]
+_MODES = {"ar": "AR", "dflash": "DFlash"}
+
+
+def table_rows(runs: Sequence[RunRecord]) -> list[list[str]]:
+    """One row of text a run, in the order of `HEADERS`."""
+    return [
+        [
+            str(run.id),
+            format_when(run.start.started_at),
+            run.start.pair,
+            _MODES.get(run.start.mode, run.start.mode),
+            format_decimal(run.metrics.decode_tok_s),
+            format_decimal(run.metrics.mean_acceptance_length),
+            format_count(run.metrics.num_output_tokens),
+            run.finish_reason or "running",
+            format_excerpt(run.start.prompt, 90),
+        ]
+        for run in runs
+    ]
+
+
+def to_csv(runs: Sequence[RunRecord]) -> str:
+    """All figures of the runs, one line each, unknown ones empty. Times are UTC.
+
+    Text that a spreadsheet would run as a formula gets a leading apostrophe.
+    """
+    columns = ["id", "started_at", "source", "pair", "backend", "device", "dtype", "mode"]
+    columns += ["block_size", "temperature", "seed", "finish_reason", "prompt", "output", "error"]
+    figures = [
+        name
+        for name in RunMetrics.__dataclass_fields__
+        if name not in ("acceptance_by_position", "acceptance_histogram")
+    ]
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(columns + figures)
+    for run in runs:
+        known = asdict(run.start) | asdict(run.metrics)
+        known |= {
+            "id": run.id,
+            "started_at": run.start.started_at.isoformat(),
+            "finish_reason": run.finish_reason,
+            "prompt": run.start.prompt,
+            "output": run.output,
+            "error": run.error,
+        }
+        writer.writerow([_cell(known[name]) for name in columns + figures])
+    return file.getvalue()
+
+
+def render_detail(run: RunRecord) -> str:
+    """Everything about one run, as inert HTML."""
+    facts = "".join(
+        f"<tr><td>{escape_html(label)}</td><td>{escape_html(value)}</td></tr>"
+        for label, value in _facts(run)
+    )
+    parts = [f"<h3>Run {run.id}</h3><table><tbody>{facts}</tbody></table>"]
+    if run.error:
+        parts.append(f"<h3>Error</h3><pre>{escape_html(run.error)}</pre>")
+    for message in run.start.messages:
+        role, content = message.get("role", ""), message.get("content", "")
+        parts.append(f"<h3>{escape_html(role)}</h3><pre>{escape_html(content)}</pre>")
+    parts.append(f"<h3>output</h3><pre>{escape_html(run.output) or UNKNOWN}</pre>")
+    return f'<div class="run-detail">{"".join(parts)}</div>'
+
+
+def render_no_detail(text: str = "Choose a run in the table to see all of it.") -> str:
+    """The place of the detail before a run is chosen."""
+    return f'<div class="run-detail">{escape_html(text)}</div>'
+
+
+def _facts(run: RunRecord) -> list[tuple[str, str]]:
+    start, metrics = run.start, run.metrics
+    sampling = "greedy"
+    if start.temperature > 0:
+        sampling = f"temperature {start.temperature:g}, top-p {start.top_p:g}, top-k {start.top_k}"
+        sampling += "" if start.seed is None else f", seed {start.seed}"
+    block = "" if start.block_size is None else f", block size {start.block_size}"
+    rates = metrics.acceptance_by_position
+    return [
+        ("When", format_when(start.started_at)),
+        ("Pair", f"{start.pair} on {start.backend}, {start.device}, {start.dtype}"),
+        ("Mode", _MODES.get(start.mode, start.mode) + block),
+        ("Sampling", sampling),
+        ("From", start.source),
+        ("End", run.finish_reason or "running"),
+        ("Speed", f"{format_speed(metrics.decode_tok_s)} decoding, "
+                  f"{format_speed(metrics.end_to_end_tok_s)} with prefill"),
+        ("First token", format_duration(metrics.ttft_s)),
+        ("Time", format_duration(metrics.total_s)),
+        ("Tokens", f"{format_count(metrics.num_prompt_tokens)} in, "
+                   f"{format_count(metrics.num_output_tokens)} out, {metrics.num_steps:,} steps"),
+        ("Acceptance length", format_decimal(metrics.mean_acceptance_length)),
+        ("By position", " · ".join(format_percent(rate) for rate in rates) or UNKNOWN),
+        ("Machine", str(start.hardware.get("cpu") or UNKNOWN)),
+        ("Versions", ", ".join(f"{name} {v}" for name, v in start.library_versions.items())),
+    ]  # fmt: skip
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
