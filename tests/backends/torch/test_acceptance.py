@@ -68,7 +68,9 @@ def test_temperature_top_k_and_top_p_keep_what_they_say() -> None:
     plain = torch.softmax(logits / 2, -1)
     assert torch.allclose(sampling_probs(logits, SamplingParams(2.0)), plain)
     top_k = sampling_probs(logits, SamplingParams(2.0, top_k=2))
-    assert torch.allclose(top_k, torch.cat([plain[:, :2], plain[:, 2:] * 0], -1) / plain[0, :2].sum())
+    assert torch.allclose(
+        top_k, torch.cat([plain[:, :2], plain[:, 2:] * 0], -1) / plain[0, :2].sum()
+    )
     # 0.40 and 0.24 do not reach 0.7; the third crosses it and stays.
     top_p = sampling_probs(logits, SamplingParams(2.0, top_p=0.7))
     assert (top_p > 0).tolist() == [[True, True, True, False, False, False]]
@@ -168,9 +170,7 @@ def _two_token_distribution(
 
     first = probs(prompt)
     second = [probs([*prompt, token]) for token in range(VOCAB)]
-    return {
-        (a, b): first[a] * second[a][b] for a, b in itertools.product(range(VOCAB), repeat=2)
-    }
+    return {(a, b): first[a] * second[a][b] for a, b in itertools.product(range(VOCAB), repeat=2)}
 
 
 @pytest.mark.parametrize("mode", ["ar", "dflash"])
