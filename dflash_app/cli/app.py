@@ -63,15 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         build_app(load_plugins(load_settings()))(arguments, prog_name="dflash-app")
+        status = 0
     except SystemExit as done:
-        return done.code if isinstance(done.code, int) else EXIT_FAILED if done.code else 0
+        status = done.code if isinstance(done.code, int) else EXIT_FAILED
     except DFlashAppError as error:
         terminal.note(f"Error: {error}")
-        return EXIT_FAILED
+        status = EXIT_FAILED
     except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    if status == EXIT_INTERRUPTED:  # typer, too, turns Ctrl-C into this status
         terminal.note("Cancelled.")
-        return EXIT_INTERRUPTED
-    return 0
+    return status
 
 
 def _show_version(asked: bool) -> None:

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import dflash_app
 from dflash_app.cli import terminal
 from dflash_app.store.fingerprint import hardware_fingerprint, library_versions
-from dflash_app.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from dflash_app.workspace import Workspace
 
 GIGABYTE = 1e9
 
@@ -34,6 +36,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Check this installation; status 1 if broken."""
+    from dflash_app.workspace import open_workspace
+
     with closing(open_workspace()) as workspace:
         checks = [*_check_machine(), *_check_backends(workspace), *_check_parts(workspace)]
     ok = all(check.ok for check in checks)
@@ -63,7 +67,7 @@ def _check_machine() -> Iterator[Check]:
         yield Check("GPU", ", ".join(machine["gpus"]))
 
 
-def _check_backends(workspace: Workspace) -> Iterator[Check]:
+def _check_backends(workspace: "Workspace") -> Iterator[Check]:
     backends = workspace.backends().values()
     reasons = [(backend.name, backend.unavailable_reason()) for backend in backends]
     # One that works is enough: nobody can run them all.
@@ -74,7 +78,7 @@ def _check_backends(workspace: Workspace) -> Iterator[Check]:
         yield Check("backends", "none is registered: install the app again.", ok=False)
 
 
-def _check_parts(workspace: Workspace) -> Iterator[Check]:
+def _check_parts(workspace: "Workspace") -> Iterator[Check]:
     plugins = workspace.plugins
     yield Check("plugins", ", ".join(plugins.names) or "none")
     for problem in plugins.problems:

@@ -1,26 +1,15 @@
 """`dflash-app generate`: one prompt, decoded in one mode or raced in both."""
 
 import sys
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import typer
 
 from dflash_app.cli import terminal
-from dflash_app.cli.outcome import Outcome
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
-from dflash_app.errors import RequestError, StoreError
-from dflash_app.events import DecodeEvent
-from dflash_app.race import Verdict, speedup, verdict
+from dflash_app.errors import RequestError
 from dflash_app.request import GenerationRequest, Message, Mode, SamplingParams
-from dflash_app.session import closable
-from dflash_app.workspace import Workspace, open_workspace
-
-SOURCE = "cli"
-WARM_UP_TOKENS = 32
-"""Decoded in both modes before a race: first calls pay for allocations and kernels."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -57,87 +46,20 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         thinking=thinking,
     )
     options = LoadOptions(device, dtype, drafter=compare or mode == "dflash", num_threads=threads)
+    # Here, not above: together they cost a second, which --help need not pay.
+    from dflash_app.cli.decoding import answer_once, compare_modes
+    from dflash_app.workspace import open_workspace
+
     with closing(open_workspace()) as workspace:
         if workspace.store_problem is not None:
             terminal.note(f"Not recorded: {workspace.store_problem}")
         loaded = workspace.loaded(pair, options, backend)
         if compare:
-            answer = _compare(workspace, loaded, request, quiet=as_json)
+            answer = compare_modes(workspace, loaded, request, quiet=as_json)
         else:
-            answer = _answer(workspace, loaded, request, quiet=as_json)
+            answer = answer_once(workspace, loaded, request, quiet=as_json)
         if as_json:
             terminal.print_json(_where(loaded) | answer)
-
-
-def _answer(
-    workspace: Workspace, loaded: LoadedPair, request: GenerationRequest, *, quiet: bool
-) -> dict[str, Any]:
-    """One run; streams unless quiet."""
-    outcome = Outcome(request.mode)
-    events = workspace.run(loaded, request, source=SOURCE)
-    _drain(_as_lane(events), [outcome], None if quiet else 0)
-    if not quiet:
-        terminal.stream("\n")
-        terminal.note(outcome.summary())
-    return {"runs": [outcome.as_json()]}
-
-
-def _compare(
-    workspace: Workspace, loaded: LoadedPair, request: GenerationRequest, *, quiet: bool
-) -> dict[str, Any]:
-    """A race of both modes, both warmed up; streams the DFlash lane unless quiet."""
-    requests = [replace(request, mode="ar"), replace(request, mode="dflash")]
-    outcomes = [Outcome("ar"), Outcome("dflash")]
-    _warm_up(loaded, requests)
-    events = workspace.race(loaded, requests, source=SOURCE)
-    _drain(events, outcomes, None if quiet else 1)
-    ar, dflash = outcomes
-    found = verdict(loaded, requests[0], ar.token_ids, dflash.token_ids)
-    ratio = speedup(ar.metrics, dflash.metrics)
-    if not quiet:
-        _print_race(outcomes, found, ratio)
-    return {"runs": [each.as_json() for each in outcomes], "speedup": ratio, "verdict": found}
-
-
-def _warm_up(loaded: LoadedPair, requests: list[GenerationRequest]) -> None:
-    num_tokens = min(WARM_UP_TOKENS, requests[0].max_new_tokens)
-    short = [replace(request, max_new_tokens=num_tokens) for request in requests]
-    with closing(closable(loaded.race(short))) as events:
-        for _ in events:
-            pass
-
-
-def _as_lane(events: Iterator[DecodeEvent]) -> Iterator[tuple[int, DecodeEvent]]:
-    with closing(closable(events)) as stream:
-        for event in stream:
-            yield 0, event
-
-
-def _drain(
-    events: Iterator[tuple[int, DecodeEvent]],
-    outcomes: list[Outcome],
-    shown: int | None,
-) -> None:
-    """Take all events; write the text of lane `shown` as it comes."""
-    with closing(closable(events)) as stream:
-        try:
-            for lane, event in stream:
-                text = outcomes[lane].add(event)
-                if text and lane == shown:
-                    terminal.stream(text)
-        except StoreError as error:  # comes after the last event: the answer itself is whole
-            terminal.note(f"Not recorded: {error}")
-
-
-def _print_race(outcomes: list[Outcome], found: Verdict, ratio: float | None) -> None:
-    ar, dflash = outcomes
-    terminal.stream("\n")
-    if ar.text != dflash.text:
-        terminal.stream(f"\nPlain decoding wrote instead:\n{ar.text}\n")
-    terminal.note(ar.summary())
-    terminal.note(dflash.summary())
-    fast = "" if ratio is None else f"DFlash decodes {ratio:.2f} times as fast. "
-    terminal.note(f"{fast}{found.explanation}")
 
 
 def _read_prompt(prompt: str) -> str:

@@ -1,15 +1,17 @@
 """`dflash-app runs`: read and tidy the run log."""
 
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dflash_app.cli import terminal
 from dflash_app.errors import StoreError
 from dflash_app.store.records import RunFilter, RunRecord
-from dflash_app.store.runs import Store
-from dflash_app.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from dflash_app.store.runs import Store
+    from dflash_app.workspace import Workspace
 
 runs_app = typer.Typer(help="List, show and delete recorded runs.", rich_markup_mode=None)
 
@@ -33,7 +35,7 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
-    with closing(open_workspace()) as workspace:
+    with closing(_open()) as workspace:
         found = _store(workspace).list_runs(RunFilter(pair=pair, mode=mode, text=text), limit=limit)
     if as_json:
         terminal.print_json({"runs": found})
@@ -47,7 +49,7 @@ def list_runs(
 @runs_app.command("show")
 def show_run(run_id: RunId, as_json: AsJson = False) -> None:
     """Show one run: what was asked, what came, and its figures."""
-    with closing(open_workspace()) as workspace:
+    with closing(_open()) as workspace:
         record = _store(workspace).get_run(run_id)
     if record is None:
         raise _unknown(run_id)
@@ -64,7 +66,7 @@ def delete_runs(
     as_json: AsJson = False,
 ) -> None:
     """Delete runs that have ended."""
-    with closing(open_workspace()) as workspace:
+    with closing(_open()) as workspace:
         store = _store(workspace)
         for run_id in run_ids:
             record = store.get_run(run_id)
@@ -79,7 +81,13 @@ def delete_runs(
         terminal.note(f"Deleted {num_deleted} run{'' if num_deleted == 1 else 's'}.")
 
 
-def _store(workspace: Workspace) -> Store:
+def _open() -> "Workspace":
+    from dflash_app.workspace import open_workspace  # costs a second, which --help need not pay
+
+    return open_workspace()
+
+
+def _store(workspace: "Workspace") -> "Store":
     if workspace.store_problem is not None:
         raise workspace.store_problem
     return workspace.store

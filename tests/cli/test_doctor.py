@@ -1,0 +1,72 @@
+"""`doctor` says what works, what does not, and ends with a status that scripts can use."""
+
+import json
+from typing import Any
+
+import pytest
+
+from dflash_app.cli import doctor as doctor_module
+from dflash_app.cli import main
+from dflash_app.settings import Settings
+
+Capture = pytest.CaptureFixture[str]
+
+
+def examine(capsys: Capture) -> tuple[int, dict[str, dict[str, Any]]]:
+    status = main(["doctor", "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["ok"] is (status == 0)
+    return status, {check["name"]: check for check in printed["checks"]}
+
+
+def test_sound_installation_passes(settings: Settings, capsys: Capture) -> None:
+    status, checks = examine(capsys)
+    assert {name: check["detail"] for name, check in checks.items() if not check["ok"]} == {}
+    assert status == 0
+    assert "Python 3." in checks["app"]["detail"]
+    assert "torch 2." in checks["libraries"]["detail"]
+    assert checks["backend torch"]["detail"] == "available"
+    assert checks["data folder"]["detail"] == str(settings.home)
+    assert checks["run log"]["detail"] == "0 runs"
+    assert checks["embedded pair"]["detail"] == "ready"
+
+
+def test_table_marks_what_is_wrong(settings: Settings, capsys: Capture) -> None:
+    (settings.user_plugins / "broken").mkdir(parents=True)
+    (settings.user_plugins / "broken" / "__init__.py").write_text("import no_such_thing")
+    assert main(["doctor"]) == 1
+    wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
+    assert any("dflash_plugins.broken" in line and "no_such_thing" in line for line in wrong)
+
+
+def test_bad_registry_row_and_unusable_run_log_are_found(
+    settings: Settings, capsys: Capture
+) -> None:
+    settings.user_registry.write_text("pairs:\n  - name: mine\n")
+    settings.database.write_text("no database " * 200)
+    status, checks = examine(capsys)
+    assert status == 1
+    assert not checks["registry"]["ok"]
+    assert "line 2" in checks["registry"]["detail"]
+    assert not checks["run log"]["ok"]
+
+
+def test_missing_embedded_pair_is_wrong(
+    settings: Settings, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dflash_app.settings.EMBEDDED_DIR", settings.home / "nothing")
+    status, checks = examine(capsys)
+    assert status == 1
+    assert "make embedded-pair" in checks["embedded pair"]["detail"]
+
+
+def test_torch_for_cpus_beside_a_gpu_is_wrong(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = doctor_module.hardware_fingerprint() | {"gpus": ["NVIDIA H200"]}
+    versions = doctor_module.library_versions() | {"torch": "2.13.0+cpu"}
+    monkeypatch.setattr(doctor_module, "hardware_fingerprint", lambda: machine)
+    monkeypatch.setattr(doctor_module, "library_versions", lambda: dict(versions))
+    status, checks = examine(capsys)
+    assert status == 1
+    assert "CPUs only" in checks["GPU"]["detail"]

@@ -1,0 +1,133 @@
+"""`runs` lists, shows and deletes what the run log holds."""
+
+import json
+
+import pytest
+
+from dflash_app.cli import main
+from dflash_app.metrics import RunMetrics
+from dflash_app.settings import Settings
+from dflash_app.store.records import RunStart
+from dflash_app.store.runs import Store
+
+Capture = pytest.CaptureFixture[str]
+METRICS = RunMetrics(num_output_tokens=3, decode_tok_s=123.4, mean_acceptance_length=2.5)
+
+
+def add_run(settings: Settings, prompt: str, mode: str = "dflash", *, ended: bool = True) -> int:
+    start = RunStart(
+        source="cli",
+        pair="tiny",
+        backend="torch",
+        device="cpu",
+        dtype="float32",
+        mode=mode,
+        messages=({"role": "user", "content": prompt},),
+    )
+    with Store(settings.database) as store:
+        run_id = store.start_run(start)
+        if ended:
+            store.finish_run(run_id, "stop", output="Nine.", token_ids=[1, 2, 3], metrics=METRICS)
+    return run_id
+
+
+def test_empty_log_says_how_to_fill_it(capsys: Capture) -> None:
+    assert main(["runs"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "dflash-app generate" in captured.err
+
+
+def test_list_shows_newest_first_with_figures(settings: Settings, capsys: Capture) -> None:
+    add_run(settings, "first")
+    add_run(settings, "second\nline \x1b[2J", mode="ar")
+    assert main(["runs", "list"]) == 0
+    header, newest, oldest = capsys.readouterr().out.splitlines()
+    assert header.split() == [
+        "run", "started", "pair", "mode", "tokens", "tok/s", "accepted", "end", "prompt",
+    ]  # fmt: skip
+    assert newest.startswith("2 ")
+    assert newest.endswith("second line [2J")
+    assert " dflash  3       123    2.50      stop  first" in oldest
+
+
+def test_list_filters_and_limits(settings: Settings, capsys: Capture) -> None:
+    for prompt, mode in (("apple", "ar"), ("pear", "dflash"), ("apple pie", "dflash")):
+        add_run(settings, prompt, mode)
+
+    def prompts(*arguments: str) -> list[str]:
+        assert main(["runs", "list", "--json", *arguments]) == 0
+        runs = json.loads(capsys.readouterr().out)["runs"]
+        return [run["start"]["messages"][0]["content"] for run in runs]
+
+    assert prompts() == ["apple pie", "pear", "apple"]
+    assert prompts("--mode", "ar") == ["apple"]
+    assert prompts("--text", "PIE") == ["apple pie"]
+    assert prompts("--limit", "1") == ["apple pie"]
+    assert prompts("--pair", "other") == []
+
+
+def test_json_of_the_group_itself_lists_too(settings: Settings, capsys: Capture) -> None:
+    add_run(settings, "hello")
+    assert main(["runs", "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["metrics"]["decode_tok_s"] == 123.4
+    assert run["start"]["started_at"].endswith("+00:00")
+
+
+def test_show_prints_the_whole_output(settings: Settings, capsys: Capture) -> None:
+    run_id = add_run(settings, "How many?")
+    assert main(["runs", "show", str(run_id)]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\n\nNine.\n")
+    assert "acceptance length  2.50" in out
+    assert main(["runs", "show", str(run_id), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["token_ids"] == [1, 2, 3]
+
+
+def test_delete_removes_exactly_the_named_runs(settings: Settings, capsys: Capture) -> None:
+    first, second, third = (add_run(settings, prompt) for prompt in "abc")
+    assert main(["runs", "delete", str(first), str(third)]) == 0
+    assert capsys.readouterr().err == "Deleted 2 runs.\n"
+    with Store(settings.database) as store:
+        assert [record.id for record in store.list_runs()] == [second]
+
+
+@pytest.mark.parametrize("command", ["show", "delete"])
+def test_unknown_number_is_one_sentence_and_deletes_nothing(
+    settings: Settings, capsys: Capture, command: str
+) -> None:
+    run_id = add_run(settings, "kept")
+    numbers = ["77"] if command == "show" else [str(run_id), "77"]
+    assert main(["runs", command, *numbers]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Error: There is no run 77:")
+    with Store(settings.database) as store:
+        assert store.count_runs() == 1
+
+
+def test_running_run_is_not_deleted(settings: Settings, capsys: Capture) -> None:
+    start = RunStart(
+        source="chat",
+        pair="tiny",
+        backend="torch",
+        device="cpu",
+        dtype="float32",
+        mode="ar",
+        messages=({"role": "user", "content": "hi"},),
+    )
+    with Store(settings.database) as other_process:
+        run_id = other_process.start_run(start)
+        assert main(["runs", "delete", str(run_id)]) == 1
+        assert "still going on" in capsys.readouterr().err
+        assert other_process.count_runs() == 1
+
+
+def test_unusable_log_is_one_sentence(settings: Settings, capsys: Capture) -> None:
+    settings.database.write_text("no database " * 200)
+    assert main(["runs"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Error: ")
+    assert len(captured.err.splitlines()) == 1
