@@ -167,13 +167,12 @@ class Store:
             self._mark_interrupted()
 
     def _mark_interrupted(self) -> int:
-        own = self._lease.name if self._lease else None
-        unfinished = self._db.execute(
-            "SELECT DISTINCT lease FROM runs WHERE finish_reason IS NULL AND lease IS NOT ?", [own]
-        )
+        if self.path is None:
+            return 0
+        leases = self._db.execute("SELECT DISTINCT lease FROM runs WHERE finish_reason IS NULL")
         marked = 0
-        for (lease,) in unfinished.fetchall():
-            if self.path is None or lease is None or not is_alive(self.path, lease):
+        for (lease,) in leases.fetchall():
+            if lease is None or not is_alive(self.path, lease):
                 marked += self._db.execute(
                     "UPDATE runs SET finish_reason = 'interrupted' "
                     "WHERE finish_reason IS NULL AND lease IS ?",

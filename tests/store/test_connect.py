@@ -144,3 +144,22 @@ def test_a_closed_store_says_so_instead_of_a_traceback_of_sqlite(database: Path)
     store.close()
     with pytest.raises(StoreError, match="closed database"):
         store.list_runs()
+
+
+def test_many_may_open_a_new_database_at_once(database: Path) -> None:
+    ready = threading.Barrier(8)
+    failures: list[StoreError] = []
+
+    def open_store() -> None:
+        ready.wait()
+        try:
+            Store(database).close()
+        except StoreError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_store) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []

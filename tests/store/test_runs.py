@@ -113,7 +113,7 @@ def test_filters_choose_the_runs_they_name(
     store.finish_run(first, "length", output="100% so", token_ids=[], metrics=METRICS)
     store.start_run(replace(start, pair="b", mode="ar", started_at=early))
     # The same moment as 2026-01-02T02:30Z, written in another zone.
-    zone = datetime.fromisoformat("2026-01-02T04:30:00+02:00")
+    zone = datetime.fromisoformat("2026-01-01T23:30:00-03:00")
     store.start_run(replace(start, pair="c", source="race", group_id="g", started_at=zone))
     assert {record.start.pair for record in store.list_runs(filters)} == expected
     assert store.count_runs(filters) == len(expected)
@@ -191,3 +191,10 @@ def test_a_store_without_a_path_lives_in_memory(start: RunStart) -> None:
         run_id = memory.start_run(start)
         memory.finish_run(run_id, "stop", output="nine", token_ids=[7], metrics=METRICS)
         assert [record.output for record in memory.list_runs()] == ["nine"]
+
+
+def test_a_memory_store_does_not_take_its_own_runs_for_interrupted(start: RunStart) -> None:
+    with Store(None) as memory:
+        memory.start_run(start)
+        assert memory.mark_interrupted() == 0
+        assert memory.list_runs()[0].finish_reason is None
