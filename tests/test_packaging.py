@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,8 @@ def test_wheel_carries_plugins_registry_and_embedded_pair(
     assert found["registry"] == str(site / "dflash_app" / "bundled" / "model_registry.yaml")
     for same in ("names", "tabs", "problems", "embedded"):
         assert found[same] == in_checkout[same], same
+    (metadata,) = distributions(path=[str(site)])
+    assert metadata.entry_points["dflash-app"].value == "dflash_app.cli:main"
 
 
 def test_editable_install_points_at_the_checkout(
