@@ -71,6 +71,33 @@ def test_half_a_character_is_never_shown(sizes):
         assert "".join(shown) == text
 
 
+@pytest.mark.parametrize("sizes", [[1], [7], [16], [1, 7, 17]])
+def test_a_long_text_in_single_bytes_comes_whole_and_in_time(sizes):
+    text = "日本👩é" * 300
+    ids = fallback_ids(text)
+    counting = Counting(byte_fallback())
+    detokenizer = Detokenizer(counting)
+    num_fed, shown = 0, ""
+    for part in pieces(ids, sizes):
+        shown += detokenizer.feed(part)
+        num_fed += len(part)
+        complete = byte_fallback().decode(ids[:num_fed]) if num_fed < 60 else None
+        if complete is not None and "\ufffd" not in complete:
+            assert shown == complete
+        # Four characters are twelve bytes: never more than one of them is missing.
+        assert len(shown) >= num_fed * 4 // 12 - 2
+    assert shown + detokenizer.finish() == text
+    assert counting.num_decoded < 150 * len(ids)
+
+
+@pytest.mark.parametrize("num_special", [1, 20, 50])
+def test_the_space_of_a_word_after_special_tokens_is_kept(num_special):
+    vocab = byte_fallback().get_vocab()
+    ids = [vocab["\u2581hi"], *[vocab["<s>"]] * num_special, vocab["\u2581world"]]
+    shown, _ = stream(byte_fallback(), ids, [1])
+    assert "".join(shown) == "hi world"
+
+
 class Bytes:
     """Token i is the i-th of some byte strings."""
 
