@@ -136,8 +136,8 @@ def verdict(
     """
     num_common = min(len(ids_a), len(ids_b))
     position = next((i for i in range(num_common) if ids_a[i] != ids_b[i]), None)
-    if position is None and (cancelled or len(ids_a) == len(ids_b) or request.stop):
-        explanation = _explain_same(request, ids_a, ids_b, cancelled=cancelled)
+    if position is None and (cancelled or len(ids_a) == len(ids_b)):
+        explanation = _explain_same(request, num_common, cancelled=cancelled)
         return Verdict(num_common > 0, num_common, explanation)
     if position is None:
         return _one_is_longer(loaded, request, ids_a, ids_b)
@@ -146,18 +146,12 @@ def verdict(
     return _differing(loaded, request, ids_a, ids_b, position)
 
 
-def _explain_same(
-    request: GenerationRequest, ids_a: Sequence[int], ids_b: Sequence[int], *, cancelled: bool
-) -> str:
-    num_common = min(len(ids_a), len(ids_b))
+def _explain_same(request: GenerationRequest, num_common: int, *, cancelled: bool) -> str:
     if cancelled:
         if num_common == 0:
             return "Nothing to compare: a lane was cancelled before its first token."
         same = f"The first {num_common} tokens are identical"
         return f"{same}; a lane was cancelled, so the rest is not compared."
-    if len(ids_a) != len(ids_b):
-        # A block may be committed beyond a stop text that plain decoding ends at.
-        return f"Identical: {num_common} tokens; what one lane decoded past the stop text is cut."
     if not request.sampling.greedy:
         return f"Identical: {num_common} tokens, which sampling does not promise."
     return f"Identical: {num_common} tokens."

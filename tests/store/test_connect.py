@@ -8,7 +8,7 @@ import pytest
 
 from dflash_app.errors import StoreCorrupt, StoreError, StoreLocked, StoreReadOnly
 from dflash_app.metrics import RunMetrics
-from dflash_app.store.connect import store_errors
+from dflash_app.store.connect import connect, store_errors, use_wal
 from dflash_app.store.records import RunStart
 from dflash_app.store.runs import Store
 
@@ -163,3 +163,19 @@ def test_many_may_open_a_new_database_at_once(database: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_switch_to_wal_that_is_refused_is_left_to_the_next_opening(database: Path) -> None:
+    Store(database).close()
+    with (
+        closing(sqlite3.connect(database, isolation_level=None)) as reader,
+        closing(connect(database, busy_timeout_s=0.05)) as db,
+    ):
+        reader.execute("PRAGMA journal_mode=delete")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM runs").fetchone()
+        use_wal(db)
+        assert db.journal_mode == "delete"
+        reader.execute("COMMIT")
+        use_wal(db)
+        assert db.journal_mode == "wal"
