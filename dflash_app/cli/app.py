@@ -17,8 +17,6 @@ from dflash_app.plugins import Plugins, load_plugins
 from dflash_app.settings import load_settings
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
-"""128 + SIGINT, as shells report a command that Ctrl-C ended."""
 
 
 def build_app(plugins: Plugins) -> typer.Typer:
@@ -41,15 +39,8 @@ def build_app(plugins: Plugins) -> typer.Typer:
     return app
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `dflash-app`; an error is one sentence on stderr.
-
-    Args:
-        arguments: without the program's name; None takes the process's own.
-
-    Returns:
-        The exit status: 0, 1 for an error, 2 for wrong usage, 130 after Ctrl-C.
-    """
+def run_app(arguments: Sequence[str] | None) -> int:
+    """Run a command and turn every way it can end, but Ctrl-C, into an exit status."""
     terminal.survive_any_text()
     try:
         status = _run(arguments)
@@ -63,17 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         build_app(load_plugins(load_settings()))(arguments, prog_name="dflash-app")
-        status = 0
     except SystemExit as done:
-        status = done.code if isinstance(done.code, int) else EXIT_FAILED
+        return done.code if isinstance(done.code, int) else EXIT_FAILED
     except DFlashAppError as error:
         terminal.note(f"Error: {error}")
-        status = EXIT_FAILED
-    except KeyboardInterrupt:
-        status = EXIT_INTERRUPTED
-    if status == EXIT_INTERRUPTED:  # typer, too, turns Ctrl-C into this status
-        terminal.note("Cancelled.")
-    return status
+        return EXIT_FAILED
+    return 0
 
 
 def _show_version(asked: bool) -> None:
