@@ -85,15 +85,15 @@ def build_model_bar(workspace: Workspace) -> ModelBar:
         )  # fmt: skip
         block_size = gr.Dropdown(
             block_choices(workspace, first), value=AUTO, label="Block size", scale=1,
-            min_width=110, elem_id="block-size", interactive=True,
+            min_width=135, elem_id="block-size", interactive=True,
         )  # fmt: skip
         precision = gr.Dropdown(
             PRECISIONS, value=AUTO, label="Precision", scale=1, min_width=100,
             elem_id="precision", interactive=True,
         )  # fmt: skip
         device = gr.Dropdown(
-            devices, value=AUTO, label="Device", scale=1, min_width=100, elem_id="device", interactive=True,
-            visible=len(devices) > 2,
+            devices, value=AUTO, label="Device", scale=1, min_width=100, elem_id="device",
+            interactive=True, visible=len(devices) > 2,
         )  # fmt: skip
     facts = gr.HTML(render_pair(workspace, first), elem_id="pair-facts")
     return ModelBar(pair, drafter, block_size, precision, device, facts)
@@ -209,9 +209,12 @@ def render_pair(workspace: Workspace, name: str | None) -> str:
 
 
 def _facts(pair: Pair) -> list[str]:
-    facts = [f"target <b>{_source(pair.target.source)}</b>"]
-    if pair.drafter is not None:
-        facts.append(f"drafter <b>{_source(pair.drafter.source)}</b>")
+    facts = []
+    for role, ref in (("target", pair.target), ("drafter", pair.drafter)):
+        if ref is not None and not ref.source.startswith("embedded:"):
+            facts.append(f"{role} <b>{escape_html(ref.source)}</b>")
+    if pair.target.source.startswith("embedded:"):
+        facts.append("ships with the app")
     sizes = [ref.size_bytes for ref in (pair.target, pair.drafter) if ref is not None]
     if sizes and None not in sizes:
         facts.append(f"size <b>{format_bytes(sum(size or 0 for size in sizes))}</b>")
@@ -219,7 +222,7 @@ def _facts(pair: Pair) -> list[str]:
         facts.append(f"licence <b>{escape_html(pair.target.licence)}</b>")
     if pair.target.gated:
         facts.append("<b>gated</b>")
-    best = next((row for row in pair.published if row.speedup or row.acceptance_length), None)
+    best = next(iter(pair.published), None)
     if best is not None:
         figures = [format_ratio(best.speedup)] if best.speedup else []
         if best.acceptance_length:
@@ -230,10 +233,6 @@ def _facts(pair: Pair) -> list[str]:
             f" on {escape_html(best.task)}</span>"
         )
     return facts
-
-
-def _source(source: str) -> str:
-    return escape_html(source.removeprefix("embedded:") if ":" in source else source)
 
 
 def _drafter_label(pair: Pair) -> str:

@@ -93,13 +93,12 @@ def as_mode(request: GenerationRequest, mode: Mode) -> GenerationRequest:
 
 
 def _whole(name: str, value: object) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # a browser's 512 may come as 512.0
     try:
-        number = int(str(value).strip())
-    except ValueError:
-        number = None if not isinstance(value, float) or value != int(value) else int(value)
-    if number is None:
-        raise RequestError(f"{name} must be a whole number, not {value!r}.")
-    return number
+        return int(str(value).strip())
+    except ValueError as error:
+        raise RequestError(f"{name} must be a whole number, not {value!r}.") from error
 
 
 def _number(name: str, value: object) -> float:

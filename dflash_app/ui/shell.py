@@ -90,6 +90,7 @@ def machine_key(hardware: dict[str, Any]) -> tuple[object, ...]:
 
 def build_page(workspace: Workspace, runs: LiveRuns) -> gr.Blocks:
     """Build the whole page. A tab that cannot be built says why in its place."""
+    blocks: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_MASTHEAD)
         problems = gr.HTML(elem_id="problems")

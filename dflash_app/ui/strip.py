@@ -14,10 +14,13 @@ LIVE_TOKENS = 96
 """Tokens shown while streaming: colouring more stalls the browser."""
 KEPT_TOKENS = 600
 
-_LEGEND = (
-    '<span class="tok accepted">accepted</span> drafted and kept'
-    '<span class="tok bonus">bonus</span> the target\'s own token'
-    '<span class="tok rejected">rejected</span> drafted, not kept'
+_LEGEND = "".join(
+    f'<span class="tok {fate}" title="{hint}">{label}</span>'
+    for fate, label, hint in (
+        ("accepted", "drafted and accepted", "the drafter proposed what the target wants"),
+        ("bonus", "target's own", "the token that each verification gives on top"),
+        ("rejected", "rejected", "the first draft of a block that the target did not want"),
+    )
 )
 
 

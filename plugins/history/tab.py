@@ -18,7 +18,7 @@ from dflash_app.ui.charts import (
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.shell import Page
 
-from .table import HEADERS, WIDTHS, render_detail, render_no_detail, table_rows, to_csv
+from .table import HEADERS, TYPES, WIDTHS, render_detail, render_no_detail, table_rows, to_csv
 
 MAX_ROWS = 500
 CHARTS = {
@@ -149,22 +149,18 @@ def build(page: Page) -> None:
         refresh = gr.Button("↻ Refresh", min_width=100, elem_id="history-refresh")
         export = gr.DownloadButton("⇩ CSV", min_width=90, elem_id="history-export")
     notice = gr.HTML(elem_id="history-notice")
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=320):
-            table = gr.Dataframe(
-                headers=HEADERS, datatype="str", interactive=False, max_height=430,
-                label="Runs", show_label=False, column_widths=WIDTHS, elem_id="history-table",
-                buttons=[],
-            )  # fmt: skip
-        with gr.Column(scale=2, min_width=320):
-            detail = gr.HTML(render_no_detail(), elem_id="history-detail")
-            chosen = gr.State(None)
-            with gr.Row():
-                delete = gr.Button("Delete this run", size="sm", visible=False,
-                                   elem_id="history-delete")  # fmt: skip
-                confirm = gr.Button("Delete for good", variant="stop", size="sm", visible=False,
-                                    elem_id="history-confirm")  # fmt: skip
-                keep = gr.Button("Keep it", size="sm", visible=False, elem_id="history-keep")
+    table = gr.Dataframe(
+        headers=HEADERS, datatype=TYPES, interactive=False, max_height=330, label="Runs",
+        show_label=False, column_widths=WIDTHS, elem_id="history-table", buttons=[],
+    )  # fmt: skip
+    detail = gr.HTML(render_no_detail(), elem_id="history-detail")
+    chosen = gr.State(None)
+    with gr.Row():
+        delete = gr.Button("Delete this run", size="sm", visible=False, elem_id="history-delete")
+        confirm = gr.Button(
+            "Delete for good", variant="stop", size="sm", visible=False, elem_id="history-confirm"
+        )
+        keep = gr.Button("Keep it", size="sm", visible=False, elem_id="history-keep")
     charts = _build_charts()
     _connect(
         HistoryTab(page, pair, mode, end, text, refresh, export, table, notice, detail, chosen,

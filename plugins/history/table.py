@@ -20,21 +20,22 @@ from dflash_app.ui.format import (
 )
 
 HEADERS = ["Id", "When", "Pair", "Mode", "tok/s", "Acceptance", "Tokens", "End", "Prompt"]
-WIDTHS = ["64px", "160px", "160px", "90px", "90px", "100px", "80px", "110px", "auto"]
+TYPES = ["number", "str", "str", "str", "number", "number", "number", "str", "str"]
+WIDTHS = ["64px", "178px", "150px", "88px", "88px", "112px", "88px", "112px", "330px"]
 _MODES = {"ar": "AR", "dflash": "DFlash"}
 
 
-def table_rows(runs: Sequence[RunRecord]) -> list[list[str]]:
-    """One row of text a run, in the order of `HEADERS`."""
+def table_rows(runs: Sequence[RunRecord]) -> list[list[str | float]]:
+    """One row a run, in the order of `HEADERS`; numbers stay numbers, so that they sort as such."""
     return [
         [
-            str(run.id),
+            run.id,
             format_when(run.start.started_at),
             run.start.pair,
             _MODES.get(run.start.mode, run.start.mode),
-            format_decimal(run.metrics.decode_tok_s),
-            format_decimal(run.metrics.mean_acceptance_length),
-            format_count(run.metrics.num_output_tokens),
+            _rounded(run.metrics.decode_tok_s, 1),
+            _rounded(run.metrics.mean_acceptance_length, 2),
+            run.metrics.num_output_tokens,
             run.finish_reason or "running",
             format_excerpt(run.start.prompt, 90),
         ]
@@ -74,10 +75,10 @@ def to_csv(runs: Sequence[RunRecord]) -> str:
 def render_detail(run: RunRecord) -> str:
     """Everything about one run, as inert HTML."""
     facts = "".join(
-        f"<tr><td>{escape_html(label)}</td><td>{escape_html(value)}</td></tr>"
+        f"<div><dt>{escape_html(label)}</dt><dd>{escape_html(value)}</dd></div>"
         for label, value in _facts(run)
     )
-    parts = [f"<h3>Run {run.id}</h3><table><tbody>{facts}</tbody></table>"]
+    parts = [f"<h3>Run {run.id}</h3><dl class='run-facts'>{facts}</dl>"]
     if run.error:
         parts.append(f"<h3>Error</h3><pre>{escape_html(run.error)}</pre>")
     for message in run.start.messages:
@@ -118,6 +119,10 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         ("Machine", str(start.hardware.get("cpu") or UNKNOWN)),
         ("Versions", ", ".join(f"{name} {v}" for name, v in start.library_versions.items())),
     ]  # fmt: skip
+
+
+def _rounded(value: float | None, digits: int) -> float | str:
+    return UNKNOWN if value is None else round(value, digits)
 
 
 def _cell(value: object) -> object:

@@ -105,7 +105,7 @@ def build(page: Page) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
             log = gr.Chatbot(
-                label="Conversation", show_label=False, height=480, elem_id="chat-log",
+                label="Conversation", show_label=False, height=430, elem_id="chat-log",
                 placeholder=_WELCOME, buttons=["copy"], reasoning_tags=[("<think>", "</think>")],
                 allow_tags=False, group_consecutive_messages=False,
             )  # fmt: skip
@@ -113,7 +113,7 @@ def build(page: Page) -> None:
             with gr.Row():
                 prompt = gr.Textbox(
                     label="Message", show_label=False, placeholder="Message, Enter sends",
-                    lines=1, max_lines=8, scale=8, min_width=180, autofocus=True,
+                    lines=1, max_lines=8, scale=8, min_width=180, container=False,
                     elem_id="chat-prompt",
                 )  # fmt: skip
                 send = gr.Button("Send", variant="primary", scale=1, min_width=86,
@@ -155,7 +155,8 @@ def _connect(tab: ChatTab) -> None:
         tab.on_stop, outputs=[tab.status], queue=False, show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
-    tab.clear.click(
+    gr.on(
+        [tab.clear.click, tab.log.clear],
         tab.on_clear, outputs=tab.outputs, show_progress="hidden",
         api_visibility="private",
     )  # fmt: skip
