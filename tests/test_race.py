@@ -1,13 +1,20 @@
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from dflash_app import session
+from dflash_app.engine.local import LocalPair
+from dflash_app.engine.worker import Worker
 from dflash_app.errors import GenerationFailed, StoreError
 from dflash_app.events import Finished
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.race import race, speedup, verdict
 from dflash_app.request import SamplingParams
 from dflash_app.store.runs import Store
+from tests.engine.scripted import ScriptedModels
+from tests.engine.tiny_tokenizers import chat_tokenizer
 from tests.fakes import ScriptedPair, ask, script_of
 
 AR = script_of((2,), (3,), (4,))
@@ -164,3 +171,42 @@ def test_an_output_that_goes_on_is_not_identical(stop: tuple[str, ...]) -> None:
     assert (found.identical, found.position) == (False, 2)
     assert (found.token_a, found.token_b, found.text_b) == (None, 3, "d")
     assert "one output goes on" in found.explanation
+
+
+def test_the_real_engine_races_into_the_store_and_is_judged_identical(store: Store) -> None:
+    with closing(engine_pair()) as pair:
+        requests = [ask("How many?", mode="ar"), ask("How many?")]
+        list(race(pair, store, requests))
+        dflash, ar = store.list_runs()
+        assert ar.output == dflash.output != ""
+        assert ar.metrics.mean_acceptance_length is None
+        assert dflash.metrics.mean_acceptance_length is not None
+        assert verdict(pair, requests[0], ar.token_ids, dflash.token_ids).identical
+
+
+def test_leaving_a_race_of_the_real_engine_frees_its_worker(store: Store) -> None:
+    with closing(engine_pair()) as pair:
+        events = race(pair, store, [ask("How many?", mode="ar"), ask("How many?")])
+        next(events)
+        stop = threading.Thread(target=events.close)  # type: ignore[attr-defined]
+        stop.start()
+        assert list(session.run(pair, store, ask("How many?"), source="chat"))
+        stop.join()
+        reasons = [record.finish_reason for record in store.list_runs()]
+        assert reasons == ["length", "cancelled", "cancelled"]
+
+
+def engine_pair() -> LocalPair:
+    """A real LocalPair on a scripted target that counts upwards and never stops."""
+    models = ScriptedModels(
+        next_token=lambda prefix: 40 + len(prefix) % 50, accepts=(2, 0, 3), eos_ids=frozenset()
+    )
+    worker = Worker("test-race")
+    return LocalPair(
+        name="scripted",
+        backend="none",
+        tokenizer=chat_tokenizer(),
+        models=models,
+        worker=worker,
+        now=models.time,
+    )
