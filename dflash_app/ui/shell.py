@@ -112,7 +112,7 @@ def render_problems(workspace: Workspace) -> str:
     """What does not work and how to cure it: store, registry, plugins."""
     notices: list[tuple[str, Level]] = []
     if workspace.store_problem:
-        notices.append((f"Runs are not recorded: {workspace.store_problem}", "warning"))
+        notices.append((f"Runs are not kept: {workspace.store_problem}", "warning"))
     notices += [(str(problem), "warning") for problem in workspace.registry.problems]
     notices += [
         (f"The plugin {problem.name} is left out: {problem.reason}", "warning")

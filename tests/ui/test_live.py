@@ -1,0 +1,143 @@
+"""A run is read by its own thread, looked at seldom, stopped within a step, and never shared."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dflash_app.errors import GenerationFailed
+from dflash_app.ui.live import DeviceTurn, LiveRun, LiveRuns
+
+
+class Source:
+    """Counts up until it is closed; remembers the thread it ran in."""
+
+    def __init__(self, limit: int = 1_000_000, pause_s: float = 0.001) -> None:
+        self.limit, self.pause_s = limit, pause_s
+        self.closed = threading.Event()
+        self.threads: set[int] = set()
+        self.num_made = 0
+
+    def __call__(self) -> Iterator[int]:
+        try:
+            for number in range(self.limit):
+                self.threads.add(threading.get_ident())
+                self.num_made += 1
+                yield number
+                time.sleep(self.pause_s)
+        finally:
+            self.threads.add(threading.get_ident())
+            self.closed.set()
+
+
+def test_every_item_comes_once_and_in_order() -> None:
+    run = LiveRun(Source(200), DeviceTurn())
+    items = [item for look in run.looks(0.01) for item in look]
+    assert items == list(range(200))
+    assert (run.phase, run.error, run.broken) == ("ended", None, False)
+
+
+def test_looks_are_far_fewer_than_items() -> None:
+    looks = list(LiveRun(Source(300), DeviceTurn()).looks(0.1))
+    assert sum(map(len, looks)) == 300
+    assert len(looks) < 30
+
+
+def test_one_thread_reads_and_closes_the_run() -> None:
+    source = Source(50)
+    list(LiveRun(source, DeviceTurn()).looks(0.01))
+    assert len(source.threads) == 1
+    assert threading.get_ident() not in source.threads
+
+
+def test_stop_closes_the_run_within_a_step_and_keeps_what_came() -> None:
+    source = Source()
+    run = LiveRun(source, DeviceTurn())
+    looks = run.looks(0.01)
+    items = next(looks) + next(looks)
+    run.stop()
+    assert source.closed.wait(1)
+    items += [item for look in looks for item in look]
+    assert items == list(range(len(items)))
+    assert source.num_made - len(items) <= 1
+    assert run.phase == "ended"
+
+
+def test_a_reader_that_leaves_stops_the_run() -> None:
+    source = Source()
+    looks = LiveRun(source, DeviceTurn()).looks(0.01)
+    next(looks)
+    looks.close()
+    assert source.closed.wait(1)
+
+
+def test_an_error_is_kept_with_what_came_before_it() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise GenerationFailed("Out of memory: choose a smaller pair.")
+
+    run = LiveRun(source, DeviceTurn())
+    assert [item for look in run.looks(0.01) for item in look] == [1]
+    assert str(run.error) == "Out of memory: choose a smaller pair."
+    assert not run.broken
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_ends_the_run_instead_of_hanging_the_page() -> None:
+    def source() -> Iterator[int]:
+        raise ZeroDivisionError
+
+    run = LiveRun(source, DeviceTurn())
+    assert list(run.looks(0.01))[-1] == []
+    assert run.broken
+    for thread in threading.enumerate():  # its traceback belongs to this test
+        if thread.name == "live-run":
+            thread.join(5)
+
+
+def test_a_waiting_run_goes_on_once_the_device_is_free() -> None:
+    turn = DeviceTurn()
+    running = LiveRun(Source(), turn)
+    looks = running.looks(0.01)
+    next(looks)
+    waiting = LiveRun(Source(3), turn)
+    time.sleep(0.15)
+    assert waiting.phase == "waiting"
+    running.stop()
+    assert [item for look in waiting.looks(0.01) for item in look] == [0, 1, 2]
+
+
+def test_a_waiting_run_can_be_stopped_and_never_starts() -> None:
+    turn = DeviceTurn()
+    running = LiveRun(Source(), turn)
+    looks = running.looks(0.01)
+    next(looks)
+    source = Source()
+    waiting = LiveRun(source, turn)
+    waiting.stop()
+    list(waiting.looks(0.01))
+    assert source.num_made == 0
+    running.stop()
+
+
+def test_sessions_stop_only_their_own_runs() -> None:
+    runs = LiveRuns()
+    mine = runs.start("me", "chat", Source())
+    other = runs.start("you", "chat", Source())
+    runs.stop("me", "compare")
+    assert not mine.stopped
+    runs.stop("me")
+    assert mine.stopped
+    assert not other.stopped
+    runs.stop("you", "chat")
+    assert other.stopped
+
+
+def test_a_new_run_in_the_same_place_stops_the_one_before() -> None:
+    runs = LiveRuns()
+    before = runs.start("me", "chat", Source())
+    after = runs.start("me", "chat", Source())
+    assert before.stopped
+    assert not after.stopped
+    after.stop()

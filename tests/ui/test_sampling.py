@@ -1,0 +1,52 @@
+"""Widget values become a request, or one sentence that says which value is wrong."""
+
+import pytest
+
+from dflash_app.errors import RequestError
+from dflash_app.request import Message
+from dflash_app.ui.sampling import as_mode, build_request
+from tests.ui.stage import SAMPLING
+
+TURNS = [Message("user", "How many divisors?")]
+
+
+def with_value(index: int, value: object) -> list[object]:
+    return [*SAMPLING[:index], value, *SAMPLING[index + 1 :]]
+
+
+def test_every_control_reaches_the_request() -> None:
+    values = [256, 0.5, 0.9, 40, " 7 ", "off", "END\n\nSTOP", "Be brief."]
+    request = build_request(values, TURNS, "dflash", 8)
+    assert [message.role for message in request.messages] == ["system", "user"]
+    assert (request.max_new_tokens, request.block_size, request.thinking) == (256, 8, "off")
+    assert request.stop == ("END", "STOP")
+    sampling = request.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.5, 0.9, 40, 7)
+
+
+def test_values_left_alone_are_greedy_without_seed_stop_or_system_prompt() -> None:
+    request = build_request(SAMPLING, TURNS, "ar", None)
+    assert request.sampling.greedy
+    assert (request.sampling.seed, request.stop, request.thinking) == (None, (), None)
+    assert request.messages == tuple(TURNS)
+
+
+def test_a_whole_number_may_come_as_a_float() -> None:
+    assert build_request(with_value(0, 12.0), TURNS, "ar", None).max_new_tokens == 12
+
+
+@pytest.mark.parametrize(
+    ("index", "value", "named"),
+    [(0, 0, "max_new_tokens"), (0, None, "Max new tokens"), (0, 1.5, "Max new tokens"),
+     (1, 9, "temperature"), (1, "warm", "Temperature"), (1, float("nan"), "temperature"),
+     (2, 0, "top_p"), (3, -1, "top_k"), (4, "abc", "Seed"), (4, "-4", "seed")],
+)  # fmt: skip
+def test_a_value_out_of_range_is_named(index: int, value: object, named: str) -> None:
+    with pytest.raises(RequestError, match=named):
+        build_request(with_value(index, value), TURNS, "dflash", None)
+
+
+def test_plain_decoding_drops_the_block() -> None:
+    request = build_request(SAMPLING, TURNS, "dflash", 8)
+    assert as_mode(request, "ar").block_size is None
+    assert as_mode(request, "dflash") == request

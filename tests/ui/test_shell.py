@@ -1,0 +1,101 @@
+"""The page stands whatever its plugins do, and tells what does not work."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from dflash_app.errors import PairNotReady, StoreReadOnly, UnknownPair
+from dflash_app.settings import Settings
+from dflash_app.ui.live import LiveRuns
+from dflash_app.ui.model_bar import read_choice
+from dflash_app.ui.shell import Page, build_page, render_problems
+from dflash_app.workspace import Workspace
+from tests.fakes import ask
+from tests.ui.conftest import StageOpener
+from tests.ui.stage import bar, one_reply, write_broken_plugin
+
+
+def elem_ids(blocks: gr.Blocks) -> set[str]:
+    """Ids of what the page shows: in its layout, not only made."""
+    shown: list[Any] = list(blocks.children)
+    ids = set()
+    while shown:
+        block = shown.pop()
+        shown += getattr(block, "children", [])
+        ids.add(block.elem_id or "")
+    return ids
+
+
+def labels(blocks: gr.Blocks) -> list[str]:
+    return [str(block.label) for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
+
+
+def test_built_in_and_plugin_tabs_stand_in_their_order(open_stage: StageOpener) -> None:
+    blocks = build_page(open_stage(one_reply), LiveRuns())
+    assert labels(blocks)[:2] == ["Chat", "Compare"]
+    assert labels(blocks)[-1] == "History"
+    assert {"chat-prompt", "race-start", "history-table", "pair"} <= elem_ids(blocks)
+
+
+def test_without_plugins_the_page_still_chats(
+    open_stage: StageOpener, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    workspace = open_stage(one_reply)
+    for name in [n for n, _ in workspace.plugins.manager.list_name_plugin() if "dflash_plugins" in n]:
+        workspace.plugins.manager.unregister(name=name)
+    assert labels(build_page(workspace, LiveRuns())) == ["Chat"]
+
+
+def test_a_broken_tab_shows_its_reason_in_place_and_stops_nothing(
+    home: Path, open_stage: StageOpener
+) -> None:
+    write_broken_plugin(home / "plugins" / "broken")
+    workspace = open_stage(one_reply)
+    blocks = build_page(workspace, LiveRuns())
+    assert "Broken" in labels(blocks)
+    assert "half-made" not in elem_ids(blocks)
+    told = [b.value for b in blocks.blocks.values() if isinstance(b, gr.HTML) and b.value]
+    reason = next(text for text in told if "This tab cannot be shown" in text)
+    assert "ValueError: no luck &lt;b&gt;today&lt;/b&gt;" in reason
+    assert "no luck" not in render_problems(workspace)
+
+
+def test_store_and_plugin_problems_are_told(home: Path, open_stage: StageOpener) -> None:
+    folder = home / "plugins" / "bad"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("import no_such_module")
+    workspace = open_stage(one_reply)
+    workspace.store_problem = StoreReadOnly("The run database cannot be written: free it.")
+    html = render_problems(workspace)
+    assert "Runs are not kept: The run database cannot be written: free it." in html
+    assert "no_such_module" in html
+
+
+def page_of(workspace: Workspace) -> Page:
+    with gr.Blocks():
+        return Page(workspace, None, None, LiveRuns())  # type: ignore[arg-type]
+
+
+def test_a_pair_that_is_not_here_is_refused_with_the_cure(open_stage: StageOpener) -> None:
+    page = page_of(open_stage(one_reply))
+    with pytest.raises(PairNotReady, match="hf download some/target"):
+        page.check_ready(read_choice(bar("absent", "absent")))
+    with pytest.raises(UnknownPair):
+        page.check_ready(read_choice(bar("nobody", "none")))
+    page.check_ready(read_choice(bar()))
+
+
+def test_the_speed_to_compare_with_is_the_last_plain_run_of_this_machine(
+    open_stage: StageOpener,
+) -> None:
+    workspace = open_stage(one_reply)
+    page = page_of(workspace)
+    assert page.ar_speed("scripted", "cpu", "float32") is None
+    loaded = workspace.loaded("scripted")
+    list(workspace.run(loaded, ask(mode="ar"), source="chat"))
+    list(workspace.run(loaded, ask(mode="dflash"), source="chat"))
+    assert page.ar_speed("scripted", "cpu", "float32") == 12.0
+    assert page.ar_speed("scripted", "cuda:0", "float32") is None
+    assert page.ar_speed("scripted", "cpu", "bfloat16") is None
