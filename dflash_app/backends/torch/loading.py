@@ -8,6 +8,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from dflash_app.backends.torch.formats import check_fits, load_drafter
+from dflash_app.backends.torch.layout import store_by_columns
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.target import TorchTarget, load_target
 from dflash_app.backends.torch.transformers_calls import DAMAGE, first_line, quiet_transformers
@@ -64,6 +65,9 @@ def load_models(
             vocab_size=target.vocab_size,
             num_layers=target.num_layers,
         )
+    if device.type == "cpu" and dtype == torch.float32:
+        for module in filter(None, (target.model, drafter)):
+            store_by_columns(module)
     return TorchModels(target, drafter, eos_ids)
 
 

@@ -142,6 +142,22 @@ def test_steps_without_drafts_keep_the_drafters_context_whole(
     assert lane._context.length == lane.length == len(PROMPT) + 11
 
 
+def test_rewinding_into_the_prompt_leaves_nothing_of_what_was_there(
+    models: TorchModels, run_lane: Callable[..., Any]
+) -> None:
+    prompt = PROMPT * 3
+    lane = models.open_lane(GREEDY, "dflash")
+    lane.extend([*prompt[:12], 90, 91, 92, 93])
+    lane.first_token()
+    lane.verify(lane.propose(15))
+    lane.rewind(12)
+    assert lane.length == lane._context.length == 12
+    fresh = run_lane(models.open_lane(GREEDY, "dflash"), prompt, 20)
+    reused = run_lane(lane, prompt, 20)
+    assert reused.token_ids == fresh.token_ids
+    assert [step.drafted_ids for step in reused.steps] == [s.drafted_ids for s in fresh.steps]
+
+
 def test_confidences_are_the_drafters_softmax_at_its_own_drafts(models: TorchModels) -> None:
     lane = models.open_lane(GREEDY, "dflash")
     lane.extend(PROMPT)
