@@ -95,18 +95,10 @@ def test_stream_crosses_items_in_order_and_ends(worker):
     assert list(stream) == []
 
 
-def test_the_iterator_is_made_run_and_closed_on_the_worker(worker):
-    names: list[str] = []
-
-    def produce(job: Job) -> Iterator[str]:
-        names.append(threading.current_thread().name)
-        try:
-            yield threading.current_thread().name
-        finally:
-            names.append(threading.current_thread().name)
-
-    assert list(worker.stream(produce)) == ["test-worker"]
-    assert names == ["test-worker"] * 2
+def test_the_iterator_is_made_and_run_on_the_worker(worker):
+    made_on = worker.stream(lambda job: iter((threading.current_thread().name,)))
+    run_on = worker.stream(lambda job: (threading.current_thread().name for _ in range(1)))
+    assert [*made_on, *run_on] == ["test-worker"] * 2
 
 
 def test_closing_closes_the_producer_after_the_item_in_flight_and_frees_the_worker(worker):
@@ -167,14 +159,10 @@ def test_closing_wakes_a_reader_that_waits_on_another_thread(worker):
 
 def test_a_generator_around_a_stream_cancels_when_it_is_closed(worker):
     producer = Producer()
-
-    def page() -> Iterator[int]:
-        yield from worker.stream(producer)
-
-    generator = page()
+    page = (item for item in worker.stream(producer))
     producer.allowed.release()
-    assert next(generator) == 1
-    generator.close()
+    assert next(page) == 1
+    page.close()
     producer.allowed.release()
     assert producer.closed.wait(WAIT_S)
 
@@ -185,7 +173,6 @@ def test_a_stream_that_is_never_read_starts_nothing(worker):
     assert worker.call(lambda: 1) == 1
     stream.close()
     assert list(stream) == []
-    del stream
     assert producer.produced == 0
     assert not producer.closed.is_set()
 
@@ -195,8 +182,8 @@ def test_a_stream_that_is_garbage_collected_cancels_its_job(worker):
     stream = worker.stream(producer)
     producer.allowed.release()
     assert next(stream) == 1
-    cycle = [stream]
-    cycle.append(cycle)  # type: ignore[arg-type]
+    cycle: list[object] = [stream]
+    cycle.append(cycle)
     del stream, cycle
     gc.collect()
     producer.allowed.release()
