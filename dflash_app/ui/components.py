@@ -97,7 +97,7 @@ def count_or_unknown(metrics: RunMetrics, count: int) -> str:
 def run_status(phase: Phase, finished: Finished | None, *, stopped: bool = False) -> str:
     """One line that says where the run is."""
     if phase == "waiting":
-        return "Waiting for the device: another run is using it."
+        return "Waiting for the device: another run, or loading a model, has it."
     if phase == "loading":
         return "Loading the model and reading the prompt…"
     if phase == "running":

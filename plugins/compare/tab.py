@@ -189,7 +189,7 @@ def _lanes(tab: CompareTab, view: RaceView) -> Update:
 
 def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
     if run.phase == "waiting":
-        return render_status("Waiting for the device: another run is using it.", busy=True)
+        return render_status("Waiting for the device: another run, or loading a model, has it.", busy=True)
     if run.phase == "loading":
         return render_status("Loading the model and reading the prompt…", busy=True)
     if run.phase == "running":

@@ -53,7 +53,7 @@ def test_html_is_escaped_with_quotes_and_control_characters_are_marked() -> None
 
 @pytest.mark.parametrize("hostile", ["<script>1</script>", "<img src=x>", "</div>", "<!-- x"])
 def test_markdown_shows_tags_as_text(hostile: str) -> None:
-    assert "<" not in fmt.escape_markdown(f"before {hostile.split('>')[0]} after")
+    assert "<" not in fmt.escape_markdown(f"before {hostile.split('>', 1)[0]} after")
 
 
 def test_markdown_keeps_code_and_comparisons_as_written() -> None:

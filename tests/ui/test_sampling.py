@@ -21,7 +21,12 @@ def test_every_control_reaches_the_request() -> None:
     assert (request.max_new_tokens, request.block_size, request.thinking) == (256, 8, "off")
     assert request.stop == ("END", "STOP")
     sampling = request.sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.5, 0.9, 40, 7)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (
+        0.5,
+        0.9,
+        40,
+        7,
+    )
 
 
 def test_values_left_alone_are_greedy_without_seed_stop_or_system_prompt() -> None:

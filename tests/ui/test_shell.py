@@ -43,7 +43,9 @@ def test_without_plugins_the_page_still_chats(
     open_stage: StageOpener, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     workspace = open_stage(one_reply)
-    for name in [n for n, _ in workspace.plugins.manager.list_name_plugin() if "dflash_plugins" in n]:
+    for name in [
+        n for n, _ in workspace.plugins.manager.list_name_plugin() if "dflash_plugins" in n
+    ]:
         workspace.plugins.manager.unregister(name=name)
     assert labels(build_page(workspace, LiveRuns())) == ["Chat"]
 

@@ -1,0 +1,77 @@
+"""Take the pictures of docs/screenshots: `python -m tests.e2e.screenshots`, in a minute."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.running_app import (
+    ROOT,
+    RunningApp,
+    find_chromium,
+    open_browser,
+    open_page,
+    open_tab,
+    send,
+    start_app,
+)
+
+FOLDER = ROOT / "docs" / "screenshots"
+QUESTION = "How many positive whole-number divisors does 196 have?"
+
+
+def main() -> None:
+    """Start the app on an empty home and photograph every tab, light, dark and on a phone."""
+    executable = find_chromium()
+    if executable is None:
+        sys.exit("Chromium is not installed: run `apt-get install chromium` or set CHROMIUM.")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as home,
+        start_app(Path(home)) as app,
+        open_browser(executable) as browser,
+    ):
+        _photograph(app, browser, "")
+        _photograph(app, browser, "-dark", dark=True)
+        _photograph(app, browser, "-phone", width=390, height=844)
+
+
+def _photograph(
+    app: RunningApp,
+    browser: Browser,
+    suffix: str,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    dark: bool = False,
+) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    open_page(page, app)
+    open_tab(page, "Compare")
+    page.locator("#race-start").click()
+    expect(page.locator("#race-outcome")).to_contain_text("identical", timeout=120_000)
+    _take(page, f"compare{suffix}")
+    open_tab(page, "Chat")
+    send(page, QUESTION)
+    expect(page.locator("#chat-status")).to_contain_text("after", timeout=120_000)
+    _take(page, f"chat{suffix}")
+    open_tab(page, "History")
+    expect(page.locator("#chart-positions .main-svg").first).to_be_visible(timeout=60_000)
+    page.locator("#history-table [role=gridcell]:visible").first.click()
+    expect(page.locator("#history-detail")).to_contain_text("output")
+    _take(page, f"history{suffix}", whole=True)
+    context.close()
+
+
+def _take(page: Page, name: str, *, whole: bool = False) -> None:
+    page.wait_for_timeout(700)  # charts and scrolling settle
+    page.screenshot(path=FOLDER / f"{name}.png", full_page=whole)
+    print(f"docs/screenshots/{name}.png")
+
+
+if __name__ == "__main__":
+    main()

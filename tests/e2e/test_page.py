@@ -1,0 +1,183 @@
+"""The real page in a real browser: chat, race, run log, and what must not happen."""
+
+import re
+import sqlite3
+import time
+from contextlib import closing
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from dflash_app.workspace import open_workspace
+from tests.e2e.conftest import OpenTab
+from tests.e2e.running_app import RunningApp, choose, open_page, open_tab, send
+from tests.e2e.tiny_pair import TITLE
+
+QUESTION = "How many positive whole-number divisors does 196 have?"
+HOSTILE = "<img src=x onerror='window.pwned=9'> ${window.pwned=9} {{value}} <script>1</script>"
+ENDED = re.compile(r"(Finished|Ended at the length limit) after")
+
+
+def newest_run(app: RunningApp) -> dict[str, Any]:
+    """The newest row of the run log, read from the file itself."""
+    with closing(sqlite3.connect(f"file:{app.home / 'runs.db'}?mode=ro", uri=True)) as database:
+        database.row_factory = sqlite3.Row
+        return dict(database.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone())
+
+
+def shipped_pair_is_here() -> bool:
+    with closing(open_workspace()) as workspace:
+        return workspace.state("embedded").status == "ready"
+
+
+def choose_tiny(page: Page) -> None:
+    """The pair that talks to its limit."""
+    choose(page, "pair", TITLE)
+    expect(page.locator("#pair-facts")).to_contain_text("ready")
+
+
+def set_limit(page: Page, place: str, max_new_tokens: int) -> None:
+    page.locator(f"#{place}-settings button").first.click()
+    number = page.locator(f"#{place}-max-tokens input[type=number]")
+    number.fill(str(max_new_tokens))
+    number.press("Tab")
+
+
+def test_a_message_is_answered_with_live_figures(page: Page, app: RunningApp) -> None:
+    send(page, QUESTION)
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    expect(page.locator("#chat-log .user")).to_contain_text("196")
+    expect(page.locator("#chat-log .bot").last).not_to_have_text("…")
+    expect(page.locator("#chat-cards")).to_contain_text("tok/s")
+    assert page.locator("#chat-strip .tok").count() > 5
+    expect(page.locator("#chat-prompt textarea")).to_have_value("")
+    run = newest_run(app)
+    assert (run["source"], run["mode"], run["prompt"]) == ("chat", "dflash", QUESTION)
+    if shipped_pair_is_here():
+        expect(page.locator("#chat-log .bot").last).to_contain_text("9")
+
+
+def test_stop_ends_the_reply_at_once_and_the_run_is_kept(page: Page, app: RunningApp) -> None:
+    choose_tiny(page)
+    choose(page, "drafter", "none")
+    set_limit(page, "chat", 4096)
+    send(page, "Talk and talk")
+    expect(page.locator("#chat-status")).to_contain_text("Generating")
+    page.locator("#chat-stop").click()
+    expect(page.locator("#chat-status")).to_contain_text("Stopped")
+    expect(page.locator("#chat-send")).to_be_visible()
+    run = newest_run(app)
+    assert (run["finish_reason"], run["prompt"]) == ("cancelled", "Talk and talk")
+    assert 0 < run["num_output_tokens"] < 4096
+
+
+def test_a_race_ends_with_a_speedup_and_identical(page: Page, app: RunningApp) -> None:
+    open_tab(page, "Compare")
+    expect(page.locator("#race-prompt textarea")).to_have_value(QUESTION)
+    page.locator("#race-start").click()
+    expect(page.locator("#race-outcome")).to_contain_text("✓ identical")
+    expect(page.locator("#race-outcome .speedup")).to_contain_text("×")
+    for lane in ("ar", "dflash"):
+        expect(page.locator(f"#race-cards-{lane}")).to_contain_text("tok/s")
+    texts = [page.locator(f"#race-text-{lane}").inner_text() for lane in ("ar", "dflash")]
+    assert texts[0] == texts[1] != ""
+    if shipped_pair_is_here():
+        assert "9" in texts[0]
+
+
+def test_history_shows_the_runs_and_deletes_one_after_asking(page: Page, app: RunningApp) -> None:
+    send(page, "A question for the log")
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    run = newest_run(app)
+    open_tab(page, "History")
+    row = page.locator("#history-table [role=gridcell]:visible", has_text="A question for the log")
+    expect(row.first).to_be_visible()
+    expect(page.locator("#chart-speed .main-svg").first).to_be_visible()
+    row.first.click()
+    expect(page.locator("#history-detail")).to_contain_text(f"Run {run['id']}")
+    expect(page.locator("#history-detail")).to_contain_text("A question for the log")
+    page.locator("#history-delete").click()
+    page.locator("#history-confirm").click()
+    expect(page.locator("#history-notice")).to_contain_text(f"Run {run['id']} is deleted")
+    expect(row).to_have_count(0)
+
+
+def test_markup_in_prompt_and_reply_is_inert_everywhere(page: Page) -> None:
+    choose_tiny(page)
+    send(page, HOSTILE)
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    expect(page.locator("#chat-log .user")).to_contain_text("<img src=x")
+    open_tab(page, "Compare")
+    page.locator("#race-prompt textarea").fill(HOSTILE)
+    page.locator("#race-start").click()
+    expect(page.locator("#race-outcome")).to_contain_text("identical")
+    open_tab(page, "History")
+    row = page.locator("#history-table [role=gridcell]:visible", has_text="<img src=x")
+    row.first.click()
+    expect(page.locator("#history-detail")).to_contain_text("<img src=x")
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img[src='x'], [onerror], [onload], #chat-log b").count() == 0
+
+
+def test_an_empty_prompt_is_refused_kindly(page: Page) -> None:
+    page.locator("#chat-send").click()
+    expect(page.locator("#chat-notice")).to_contain_text("The prompt is empty")
+    expect(page.locator("#chat-send")).to_be_visible()
+
+
+def test_a_pair_that_is_not_here_is_listed_and_explained(page: Page) -> None:
+    choose(page, "pair", "Qwen3 8B")
+    expect(page.locator("#pair-facts")).to_contain_text("not downloaded")
+    expect(page.locator("#pair-facts")).to_contain_text("hf download Qwen/Qwen3-8B")
+    send(page, "Keep this text")
+    expect(page.locator("#chat-notice")).to_contain_text("hf download")
+    expect(page.locator("#chat-prompt textarea")).to_have_value("Keep this text")
+
+
+def test_a_second_browser_tab_waits_for_the_device(open_browser_tab: OpenTab) -> None:
+    first, second = open_browser_tab(), open_browser_tab()
+    choose_tiny(first)
+    choose(first, "drafter", "none")
+    set_limit(first, "chat", 4096)
+    send(first, "Hold the device")
+    expect(first.locator("#chat-status")).to_contain_text("Generating")
+    send(second, "Wait your turn")
+    expect(second.locator("#chat-status")).to_contain_text("Waiting for the device")
+    first.locator("#chat-stop").click()
+    expect(second.locator("#chat-status")).to_contain_text(ENDED)
+
+
+def test_a_closed_browser_tab_stops_its_run(open_browser_tab: OpenTab, app: RunningApp) -> None:
+    page = open_browser_tab()
+    choose_tiny(page)
+    choose(page, "drafter", "none")
+    set_limit(page, "chat", 4096)
+    send(page, "Nobody reads this")
+    expect(page.locator("#chat-status")).to_contain_text("Generating")
+    page.close()
+    deadline = time.monotonic() + 60
+    while newest_run(app)["finish_reason"] is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert newest_run(app)["finish_reason"] == "cancelled"
+
+
+def test_clear_empties_the_conversation_and_the_next_message_starts_anew(
+    page: Page, app: RunningApp
+) -> None:
+    send(page, "First")
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    page.locator("#chat-clear").click()
+    expect(page.locator("#chat-log .user")).to_have_count(0)
+    send(page, "Second")
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    assert '"First"' not in newest_run(app)["messages"]
+
+
+def test_controls_have_names_and_the_page_fits_a_phone(page: Page, app: RunningApp) -> None:
+    for label in ("Pair", "Drafter", "Block size", "Precision", "Message"):
+        expect(page.get_by_label(label, exact=True).first).to_be_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    open_page(page, app)
+    for tab in ("Chat", "Compare", "History"):
+        open_tab(page, tab)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
