@@ -1,0 +1,1 @@
+"""How things that ship with the app were made."""

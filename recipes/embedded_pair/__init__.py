@@ -1,0 +1,1 @@
+"""The embedded pair, made from nothing: task generator, tokenizer, target, drafter, card."""

@@ -1,0 +1,64 @@
+"""The two forms of the recipe: the one that made the shipped pair, and a short one for CI."""
+
+from dataclasses import dataclass, field, replace
+
+from dflash_app.training.config import DrafterShape
+from recipes.embedded_pair.target import TargetConfig
+from recipes.embedded_pair.target_model import TargetShape
+from recipes.embedded_pair.tokenizer import MASK_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the pair.
+
+    Attributes:
+        seed: of the held-out set, tokenizer text and drafter.
+        num_held_out: questions of each kind that are kept out of training and graded.
+        num_tokenizer_conversations: read to learn the merges.
+        target: see `TargetConfig`.
+        num_drafter_conversations: answered by the target to train the drafter.
+        drafter: its shape.
+        drafter_steps: optimiser steps.
+        drafter_batch: sequences a step.
+        drafter_anchors: blocks of each sequence.
+        drafter_lr: peak rate.
+    """
+
+    seed: int = 1
+    num_held_out: int = 60
+    num_tokenizer_conversations: int = 20_000
+    target: TargetConfig = field(default_factory=TargetConfig)
+    num_drafter_conversations: int = 24_000
+    drafter: DrafterShape = field(
+        default_factory=lambda: DrafterShape(
+            num_layers=2, block_size=16, target_layer_ids=(1, 2, 3, 4, 5), mask_token_id=MASK_ID
+        )
+    )
+    drafter_steps: int = 4_000
+    drafter_batch: int = 16
+    drafter_anchors: int = 8
+    drafter_lr: float = 2e-3
+
+
+FULL = Recipe()
+SHORT = replace(
+    FULL,
+    num_held_out=4,
+    num_tokenizer_conversations=2_000,
+    target=TargetConfig(
+        shape=TargetShape(
+            hidden_size=128, intermediate_size=256, num_layers=4, num_heads=4, num_kv_heads=2
+        ),
+        num_steps=240,
+        batch_rows=8,
+        long_every=1_000,
+        warmup_steps=20,
+    ),
+    num_drafter_conversations=600,
+    drafter=DrafterShape(
+        num_layers=1, block_size=8, target_layer_ids=(0, 1, 2), mask_token_id=MASK_ID
+    ),
+    drafter_steps=200,
+    drafter_batch=8,
+)
