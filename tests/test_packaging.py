@@ -45,7 +45,7 @@ def probe(path: Path, folder: Path, *, isolated: bool = True) -> dict[str, objec
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -150,7 +150,7 @@ def test_app_without_plugins_folder_still_builds_and_loads_its_built_ins(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

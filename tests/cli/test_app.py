@@ -26,7 +26,7 @@ def test_help_imports_no_heavy_library(root: Path) -> None:
         cwd=root,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -48,7 +48,7 @@ def test_looking_around_imports_no_heavy_library(root: Path, command: str) -> No
         cwd=root,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -90,4 +90,4 @@ def test_reader_that_left_is_no_error_message(root: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=120) == 1
