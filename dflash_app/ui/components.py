@@ -19,6 +19,8 @@ from dflash_app.ui.live import Phase
 
 Level = Literal["info", "warning", "error", "success"]
 
+WAITING = "Waiting for the device: another run, or loading a model, has it."
+LOADING = "Loading the model and reading the prompt…"
 _ENDINGS = {
     "stop": "Finished",
     "length": "Ended at the length limit",
@@ -97,9 +99,9 @@ def count_or_unknown(metrics: RunMetrics, count: int) -> str:
 def run_status(phase: Phase, finished: Finished | None, *, stopped: bool = False) -> str:
     """One line that says where the run is."""
     if phase == "waiting":
-        return "Waiting for the device: another run, or loading a model, has it."
+        return WAITING
     if phase == "loading":
-        return "Loading the model and reading the prompt…"
+        return LOADING
     if phase == "running":
         return "Stopping…" if stopped else "Generating…"
     if finished is not None:

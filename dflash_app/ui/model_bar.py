@@ -222,6 +222,8 @@ def _facts(pair: Pair) -> list[str]:
         facts.append(f"licence <b>{escape_html(pair.target.licence)}</b>")
     if pair.target.gated:
         facts.append("<b>gated</b>")
+    if pair.thinking:
+        facts.append(f"drafter trained with thinking <b>{escape_html(pair.thinking)}</b>")
     best = next(iter(pair.published), None)
     if best is not None:
         figures = [format_ratio(best.speedup)] if best.speedup else []

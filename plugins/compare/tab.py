@@ -13,7 +13,7 @@ from dflash_app.events import DecodeEvent
 from dflash_app.metrics import RunMetrics
 from dflash_app.race import Verdict, verdict
 from dflash_app.request import GenerationRequest, Message
-from dflash_app.ui.components import render_notice, render_status
+from dflash_app.ui.components import render_notice, render_status, run_status
 from dflash_app.ui.live import LiveRun
 from dflash_app.ui.model_bar import Choice, read_choice
 from dflash_app.ui.run_view import RunView, advise
@@ -188,14 +188,10 @@ def _lanes(tab: CompareTab, view: RaceView) -> Update:
 
 
 def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
-    if run.phase == "waiting":
-        return render_status("Waiting for the device: another run, or loading a model, has it.", busy=True)
-    if run.phase == "loading":
-        return render_status("Loading the model and reading the prompt…", busy=True)
-    if run.phase == "running":
-        text = "Stopping…" if run.stopped else "Racing: the lane that is behind computes next."
-        return render_status(text, busy=True)
-    return render_status("Stopped." if view.verdict is None and run.stopped else "")
+    text = run_status(run.phase, None, stopped=run.stopped and view.verdict is None)
+    if run.phase == "running" and not run.stopped:
+        text = "Racing: the lane that is behind computes next."
+    return render_status(text, busy=run.phase != "ended")
 
 
 def _ending(tab: CompareTab, run: LiveRun[LaneEvent], view: RaceView) -> Update:

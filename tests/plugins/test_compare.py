@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import gradio as gr
+
 from dflash_app.errors import GenerationFailed
+from dflash_app.events import TextDelta
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace
@@ -24,8 +27,12 @@ from tests.ui.stage import (
 def race(
     workspace: Workspace, prompt: str = "How many?", values: list[Any] | None = None
 ) -> Iterator[dict[Any, Any]]:
-    blocks = build_page(workspace, LiveRuns())
-    race.blocks = blocks  # type: ignore[attr-defined]
+    return race_on(build_page(workspace, LiveRuns()), prompt, values)
+
+
+def race_on(
+    blocks: gr.Blocks, prompt: str = "How many?", values: list[Any] | None = None
+) -> Iterator[dict[Any, Any]]:
     on_race = find_handler(blocks, "on_race")
     yield from on_race(prompt, visitor(), *(values or [*bar(), *SAMPLING]))
 
@@ -84,24 +91,18 @@ def test_stop_ends_both_lanes(open_stage: StageOpener) -> None:
     pair = PacedPair([script_of(*[(2,)] * 500), script_of(*[(2,)] * 500)], pause_s=0.005)
     pair.gate.set()
     workspace = open_stage(lambda: pair)
-    updates = race(workspace)
+    blocks = build_page(workspace, LiveRuns())
+    updates = race_on(blocks)
     for update in updates:
-        if ">bb" in texts(update).get("race-text-ar", "") or "bc" in str(
-            texts(update).get("race-text-ar", "")
-        ):
+        if ">bc" in texts(update).get("race-text-ar", ""):
             break
-    blocks = race.blocks  # type: ignore[attr-defined]
-    for fn in blocks.fns.values():
-        if getattr(fn.fn, "__qualname__", "") == "CompareTab.on_stop":
-            fn.fn(visitor())
+    find_handler(blocks, "CompareTab.on_stop")(visitor())
     assert "Stopped." in last(updates)["race-status"]
     assert pair.was_closed_early
     assert {run.finish_reason for run in workspace.store.list_runs()} == {"cancelled"}
 
 
 def test_what_the_lanes_say_is_no_markup(open_stage: StageOpener) -> None:
-    from dflash_app.events import TextDelta
-
     script = script_of((2,), (3,))
     script.insert(1, TextDelta("<img src=x onerror=alert(1)>"))
     shown = last(race(open_stage(lambda: ScriptedPair([script, script]))))

@@ -119,8 +119,12 @@ def visitor(session: str = "tab-1") -> gr.Request:
 
 
 def find_handler(blocks: gr.Blocks, name: str) -> Callable[..., Any]:
-    """The event function of that name, wherever the page bound it."""
-    return next(fn.fn for fn in blocks.fns.values() if getattr(fn.fn, "__name__", "") == name)
+    """The first event function of that name ("on_stop", "CompareTab.on_stop") on the page."""
+    return next(
+        fn.fn
+        for fn in blocks.fns.values()
+        if name in (getattr(fn.fn, "__name__", ""), getattr(fn.fn, "__qualname__", ""))
+    )
 
 
 def texts(update: dict[Any, Any]) -> dict[str, Any]:

@@ -39,9 +39,10 @@ def test_every_item_comes_once_and_in_order() -> None:
 
 
 def test_looks_are_far_fewer_than_items() -> None:
+    began_s = time.monotonic()
     looks = list(LiveRun(Source(300), DeviceTurn()).looks(0.1))
     assert sum(map(len, looks)) == 300
-    assert len(looks) < 30
+    assert len(looks) <= (time.monotonic() - began_s) / 0.1 + 2
 
 
 def test_one_thread_reads_and_closes_the_run() -> None:

@@ -87,8 +87,9 @@ class ChatTab:
         self.page.stop(request, PLACE)
         return render_status("Stopping…", busy=True)
 
-    def on_clear(self) -> Update:
+    def on_clear(self, request: gr.Request) -> Update:
         """Forget the conversation; the runs stay in the log."""
+        self.page.stop(request, PLACE)
         return {
             self.log: [],
             self.turns: [],

@@ -200,6 +200,6 @@ def test_another_pair_may_be_chosen_while_one_is_running(open_stage: StageOpener
 def test_clear_forgets_the_conversation(open_stage: StageOpener) -> None:
     chat = Chat(open_stage(one_reply))
     last(chat.send("x"))
-    cleared = texts(find_handler(chat.blocks, "on_clear")())
+    cleared = texts(find_handler(chat.blocks, "on_clear")(visitor()))
     assert (cleared["chat-log"], cleared["state"]) == ([], [])
     assert chat.workspace.store.count_runs() == 1
