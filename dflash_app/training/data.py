@@ -13,12 +13,12 @@ from torch import Tensor
 
 from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.engine.prompt import encode_prompt
-from dflash_app.errors import TrainingError
+from dflash_app.errors import RequestError, TrainingError
 from dflash_app.request import Message
 from dflash_app.training.config import TrainingConfig
 
 _BATCH_TOKENS = 16_384
-"""Prompt tokens that are answered together."""
+"""Tokens that are read, or answered, together."""
 _BUCKET = 128
 """Lengths are rounded up to this, so that few shapes are met (and compiled)."""
 
@@ -82,7 +82,7 @@ def read_conversations(path: Path) -> list[list[Message]]:
     for number, line in enumerate(lines, 1):
         try:
             messages = [Message(m["role"], m["content"]) for m in json.loads(line)["messages"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RequestError) as error:
             raise TrainingError(f"{path}, line {number}: not a conversation ({error}).") from error
         conversations.append(messages)
     if not conversations:
@@ -144,9 +144,7 @@ def _as_written(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int],
         raise TrainingError(
             "Without `regenerate` every conversation must end with the assistant's reply."
         )
-    prompt = encode_prompt(tokenizer, messages[:-1])
-    reply = tokenizer.encode(messages[-1].content, add_special_tokens=False)
-    return prompt, [*reply, tokenizer.eos_token_id]
+    return encode_prompt(tokenizer, messages[:-1]), _reply_ids(tokenizer, messages[-1:])
 
 
 def _regenerate(
@@ -156,25 +154,73 @@ def _regenerate(
     conversations: Sequence[Sequence[Message]],
     log: Callable[[str], None],
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Let the target answer the last user message of each conversation, greedily, in batches."""
-    prompts = [_prompt(tokenizer, messages) for messages in conversations]
-    prompts = [p for p in prompts if len(p) + 2 <= config.sequence_length]
-    prompts.sort(key=len)
+    """Let the target answer the last user message of each conversation, greedily, in batches.
+
+    A reply that the file already holds is checked first, in one forward: where the target would
+    have put out each of its tokens it is the greedy reply, and need not be generated.
+    """
+    found = [_prompt(tokenizer, messages) for messages in conversations]
+    found = [(p, r) for p, r in found if len(p) + 2 <= config.sequence_length]
+    found.sort(key=lambda pair: sum(map(len, pair)))
+    open_prompts: list[list[int]] = []
+    for batch in _batches(found):
+        for (prompt, reply), is_greedy in zip(batch, _greedy(target, batch), strict=True):
+            if is_greedy:
+                yield prompt, reply
+            else:
+                open_prompts.append(prompt)
+    log(f"{len(found) - len(open_prompts)} of {len(found)} replies are the target's own already")
+    open_prompts.sort(key=len)
     done = 0
-    while done < len(prompts):
-        size = max(1, _BATCH_TOKENS // (len(prompts[done]) + config.max_new_tokens))
-        batch = prompts[done : done + size]
-        replies = _answer(target, batch, config.max_new_tokens)
-        yield from zip(batch, replies, strict=True)
-        done += len(batch)
-        log(f"answered {done}/{len(prompts)} prompts")
+    for batch in _batches([(prompt, [0] * config.max_new_tokens) for prompt in open_prompts]):
+        prompts = [prompt for prompt, _ in batch]
+        yield from zip(prompts, _answer(target, prompts, config.max_new_tokens), strict=True)
+        done += len(prompts)
+        log(f"answered {done}/{len(open_prompts)} prompts")
 
 
-def _prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def _batches(
+    pairs: Sequence[tuple[list[int], list[int]]],
+) -> Iterator[Sequence[tuple[list[int], list[int]]]]:
+    """Cut pairs, sorted by length, into batches of about _BATCH_TOKENS."""
+    start = 0
+    while start < len(pairs):
+        size = max(1, _BATCH_TOKENS // sum(map(len, pairs[start])))
+        yield pairs[start : start + size]
+        start += size
+
+
+@torch.inference_mode()
+def _greedy(target: TorchTarget, batch: Sequence[tuple[list[int], list[int]]]) -> list[bool]:
+    """Whether each reply is what greedy decoding puts out after its prompt, to the stop token."""
+    eos_ids = target.eos_ids()
+    width = max(sum(map(len, pair)) for pair in batch)
+    rows = [[*p, *r, *[0] * (width - len(p) - len(r))] for p, r in batch]
+    ids = torch.tensor(rows, device=target.device)
+    # Padding stands at the end, where causal attention never looks back from.
+    best = target.model(input_ids=ids, use_cache=False).logits.argmax(-1)
+    right = (best[:, :-1] == ids[:, 1:]).tolist()
+    return [
+        len(r) >= 2 and r[-1] in eos_ids and all(row[len(p) - 1 : len(p) + len(r) - 1])
+        for (p, r), row in zip(batch, right, strict=True)
+    ]
+
+
+def _prompt(tokenizer: Any, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
+    """Ids of the last user turn's prompt, and of the reply that the file has for it (or none)."""
     end = max((i for i, m in enumerate(messages) if m.role == "user"), default=-1)
     if end < 0:
         raise TrainingError("A conversation without a user message cannot be answered.")
-    return encode_prompt(tokenizer, messages[: end + 1])
+    prompt = encode_prompt(tokenizer, messages[: end + 1])
+    return prompt, _reply_ids(tokenizer, messages[end + 1 : end + 2])
+
+
+def _reply_ids(tokenizer: Any, replies: Sequence[Message]) -> list[int]:
+    ids: list[int] = []
+    for message in replies:
+        ids += [*tokenizer.encode(message.content, add_special_tokens=False)]
+        ids.append(tokenizer.eos_token_id)
+    return ids
 
 
 def _answer(target: TorchTarget, prompts: list[list[int]], max_new: int) -> list[list[int]]:

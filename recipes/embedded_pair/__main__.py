@@ -125,7 +125,7 @@ def _write_conversations(recipe: Recipe, excluded: frozenset[str], out: Path) ->
     """Prompts for the drafter, and the held-out ones in a fixed mixed order."""
     source = conversations(recipe.seed + 100, excluded=excluded)
     picked = itertools.islice(source, recipe.num_drafter_conversations)
-    _write_lines(out / "conversations.jsonl", (messages_of(each)[:-1] for each in picked))
+    _write_lines(out / "conversations.jsonl", (messages_of(each) for each in picked))
     tasks = held_out_tasks(recipe.seed, recipe.num_held_out)
     random.Random(recipe.seed).shuffle(tasks)
     _write_lines(out / "held_out.jsonl", ([Message("user", task.prompt)] for task in tasks))

@@ -29,7 +29,7 @@ class Recipe:
     num_held_out: int = 60
     num_tokenizer_conversations: int = 20_000
     target: TargetConfig = field(default_factory=TargetConfig)
-    num_drafter_conversations: int = 24_000
+    num_drafter_conversations: int = 12_000
     drafter: DrafterShape = field(
         default_factory=lambda: DrafterShape(
             num_layers=2, block_size=16, target_layer_ids=(1, 2, 3, 4, 5), mask_token_id=MASK_ID
