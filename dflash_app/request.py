@@ -96,7 +96,9 @@ class GenerationRequest:
             raise RequestError("The conversation must end with a user message: type one.")
         if not self.messages[-1].content.strip():
             raise RequestError("The prompt is empty: type a question first.")
-        if any(not stop for stop in self.stop):
+        if isinstance(self.stop, str) or any(not isinstance(text, str) for text in self.stop):
+            raise RequestError("Stop texts must be a list of texts.")
+        if any(not text for text in self.stop):
             raise RequestError("A stop text is empty: remove it or give it a character.")
         num_chars = sum(len(message.content) for message in self.messages)
         if num_chars > MAX_PROMPT_CHARS:

@@ -34,8 +34,8 @@ class TrainingConfig(BaseModel):
 
     Attributes:
         target: folder of the target (config, tokenizer, safetensors).
-        conversations: JSON Lines, each `{"messages": [{"role", "content"}, ...]}`. With `regenerate`
-            the last user turn is answered anew and its reply in the file is only a guess.
+        conversations: JSON Lines, each `{"messages": [{"role", "content"}, ...]}`. With
+            `regenerate` the last user turn is answered anew; its reply in the file is a guess.
         output: folder of checkpoints, logs and the finished drafter (`output/drafter`).
         drafter: its shape.
         held_out: JSON Lines as `conversations`; its prompts are decoded to measure acceptance.

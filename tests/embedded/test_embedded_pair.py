@@ -4,7 +4,7 @@ import dflash.model
 import pytest
 import torch
 from dflash.model import DFlashDraftModel, dflash_generate
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from dflash_app.backends.torch.loading import load_models, load_tokenizer
 from dflash_app.engine.prompt import encode_prompt
@@ -81,7 +81,9 @@ def test_z_labs_own_code_loads_it_and_gives_the_same_tokens(models, tokenizer, s
     # The reference times with CUDA events; on a CPU there are none.
     monkeypatch.setattr(dflash.model, "_cuda_time", lambda: 0.0)
     target = AutoModelForCausalLM.from_pretrained(TARGET, dtype=torch.float32).eval()
-    drafter = DFlashDraftModel.from_pretrained(DRAFTER, dtype=torch.float32).eval()
+    drafter = DFlashDraftModel.from_pretrained(
+        DRAFTER, config=AutoConfig.from_pretrained(DRAFTER), dtype=torch.float32
+    ).eval()
     for text in [DEMONSTRATION, *(task.prompt for task in sample[::5])]:
         ids = prompt_ids(tokenizer, text)
         theirs = dflash_generate(
