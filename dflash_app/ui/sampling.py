@@ -29,7 +29,7 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
         return f"{prefix}-{suffix}"
 
     limit = gr.Slider(
-        1, 4096, max_new_tokens, step=1, label="Max new tokens", elem_id=name("max-tokens")
+        1, 16384, max_new_tokens, step=1, label="Max new tokens", elem_id=name("max-tokens")
     )
     temperature = gr.Slider(
         0, 2, 0, step=0.05, label="Temperature", info="0 is greedy", elem_id=name("temperature")
@@ -45,7 +45,7 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
             THINKING, value="auto", label="Thinking", min_width=120, elem_id=name("thinking")
         )
     stop = gr.Textbox(
-        label="Stop texts", placeholder="one a line", lines=1, max_lines=4, elem_id=name("stop")
+        label="Stop texts", placeholder="one a line", lines=1, max_lines=4, elem_id=name("stop-texts")
     )
     system = gr.Textbox(
         label="System prompt", placeholder="none", lines=2, max_lines=8, elem_id=name("system")

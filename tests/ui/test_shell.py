@@ -101,3 +101,9 @@ def test_the_speed_to_compare_with_is_the_last_plain_run_of_this_machine(
     assert page.ar_speed("scripted", "cpu", "float32") == 12.0
     assert page.ar_speed("scripted", "cuda:0", "float32") is None
     assert page.ar_speed("scripted", "cpu", "bfloat16") is None
+
+
+def test_no_two_widgets_share_an_id(open_stage: StageOpener) -> None:
+    blocks = build_page(open_stage(one_reply), LiveRuns())
+    ids = [block.elem_id for block in blocks.blocks.values() if block.elem_id]
+    assert sorted(set(ids)) == sorted(ids)
