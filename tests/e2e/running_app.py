@@ -37,11 +37,13 @@ class RunningApp:
         url: where it is.
         home: its data folder.
         log: what it printed.
+        pid: of its process.
     """
 
     url: str
     home: Path
     log: Path
+    pid: int
 
     def printed(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
@@ -58,11 +60,12 @@ def start_app(home: Path) -> Iterator[RunningApp]:
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    app = RunningApp(f"http://127.0.0.1:{port}", home, home / "app.log")
-    with app.log.open("w") as log:
+    log_file = home / "app.log"
+    with log_file.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
+    app = RunningApp(f"http://127.0.0.1:{port}", home, log_file, process.pid)
     try:
         _wait_until_served(app, process)
         yield app

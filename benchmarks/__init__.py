@@ -1,0 +1,1 @@
+"""What this app is fast at, and how fast, measured on one machine: see README.md beside this."""
