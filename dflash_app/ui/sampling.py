@@ -45,7 +45,11 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
             THINKING, value="auto", label="Thinking", min_width=120, elem_id=name("thinking")
         )
     stop = gr.Textbox(
-        label="Stop texts", placeholder="one a line", lines=1, max_lines=4, elem_id=name("stop-texts")
+        label="Stop texts",
+        placeholder="one a line",
+        lines=1,
+        max_lines=4,
+        elem_id=name("stop-texts"),
     )
     system = gr.Textbox(
         label="System prompt", placeholder="none", lines=2, max_lines=8, elem_id=name("system")

@@ -71,17 +71,17 @@ class TokenStrip:
         return (
             f'<div class="strip"><div class="strip-legend">{_LEGEND}</div>'
             f'<div class="strip-body" role="img" aria-label="Fate of each token">'
-            f"{more if hidden else ''}{body}</div></div>"
+            f"<div>{more if hidden else ''}{body}</div></div></div>"
         )
 
 
 def render_empty_strip() -> str:
     """The strip before the first token."""
-    return (
-        '<div class="strip empty"><div class="strip-body">After you send a message, every token '
-        "of the reply is drawn here: drafted and accepted, corrected by the target, or rejected."
-        "</div></div>"
+    text = (
+        "After you send a message, every token of the reply is drawn here: "
+        "drafted and accepted, corrected by the target, or rejected."
     )
+    return f'<div class="strip empty"><div class="strip-body"><div>{text}</div></div></div>'
 
 
 def _fates(step: StepDone, number: int) -> list[StripToken]:

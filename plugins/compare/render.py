@@ -34,8 +34,8 @@ def lane_cards(metrics: RunMetrics) -> str:
 def render_lane_text(text: str) -> str:
     """A lane's output as it is, without Markdown, so that the two can be compared by eye."""
     if not text:
-        return '<div class="lane-text empty" tabindex="0">The output appears here.</div>'
-    return f'<div class="lane-text" tabindex="0">{escape_html(text)}</div>'
+        return '<div class="lane-text empty" tabindex="0"><div>The output appears here.</div></div>'
+    return f'<div class="lane-text" tabindex="0"><div>{escape_html(text)}</div></div>'
 
 
 def render_outcome(ar: RunMetrics, dflash: RunMetrics, verdict: Verdict | None) -> str:

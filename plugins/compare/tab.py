@@ -103,7 +103,7 @@ def build(page: Page) -> None:
             DEFAULT_PROMPT, label="Prompt for both lanes", lines=1, max_lines=8, scale=8,
             min_width=220, elem_id="race-prompt",
         )  # fmt: skip
-        with gr.Column(scale=1, min_width=110):
+        with gr.Column(scale=1, min_width=110, elem_classes="slim"):
             start = gr.Button("Race", variant="primary", elem_id="race-start")
             stop = gr.Button("Stop", variant="stop", visible=False, elem_id="race-stop")
     notice = gr.HTML(elem_id="race-notice")
@@ -137,7 +137,7 @@ def _build_pane(title: str, hint: str, name: str) -> LanePane:
     with gr.Column(min_width=300):
         gr.HTML(f'<div class="lane-title">{title}<small>{hint}</small></div>')
         cards = gr.HTML(lane_cards(RunMetrics()), elem_id=f"race-cards-{name}")
-        text = gr.HTML(render_lane_text(""), elem_id=f"race-text-{name}", autoscroll=True)
+        text = gr.HTML(render_lane_text(""), elem_id=f"race-text-{name}")
     return LanePane(cards, text)
 
 
