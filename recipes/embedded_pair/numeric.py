@@ -58,7 +58,7 @@ def _quotients(n: int) -> list[int]:
 
 def _divisor_numbers() -> tuple[list[int], list[int]]:
     """Numbers to train on and to hold out; no trained working passes through a held-out number."""
-    smooth = [n for n in range(4, 1000) if max(factorise(n)) <= (31 if n <= 400 else 13)]
+    smooth = [n for n in range(4, 2000) if max(factorise(n)) <= (31 if n <= 400 else 13)]
     held = [
         n
         for n in smooth
@@ -75,24 +75,44 @@ _TRAIN_NUMBERS, _HELD_OUT_NUMBERS = _divisor_numbers()
 def _divisor_reply(n: int) -> tuple[str, str]:
     factors = factorise(n)
     lines, left = [f"Divide {n} by its smallest prime again and again:"], n
-    for prime in factors:
-        lines.append(f"{left} ÷ {prime} = {left // prime}")
+    for index, prime in enumerate(factors):
+        # Each line holds the power so far: counting lines afterwards is what a model gets wrong.
+        power = factors[: index + 1].count(prime)
+        lines.append(f"{left} ÷ {prime} = {left // prime} ({prime}^{power})")
         left //= prime
     powers = [(prime, factors.count(prime)) for prime in sorted(set(factors))]
-    lines.append(f"So {n} = " + " × ".join(f"{prime}^{power}" for prime, power in powers) + ".")
+    lines.append(f"So {n} = {_product(powers)}.")
+    working, count = _count_from_powers(powers)
+    return "\n".join([*lines, working, f"{n} has **{count}** divisors."]), str(count)
+
+
+def _product(powers: list[tuple[int, int]]) -> str:
+    return " × ".join(f"{prime}^{power}" for prime, power in powers)
+
+
+def _count_from_powers(powers: list[tuple[int, int]]) -> tuple[str, int]:
     count = math.prod(power + 1 for _, power in powers)
     if len(powers) == 1:
-        lines.append(f"Add one to the power: {powers[0][1]} + 1 = {count}.")
-    else:
-        sums = " × ".join(f"({power} + 1)" for _, power in powers)
-        product = " × ".join(str(power + 1) for _, power in powers)
-        lines.append(f"Add one to each power and multiply: {sums} = {product} = {count}.")
-    lines.append(f"{n} has **{count}** divisors.")
-    return "\n".join(lines), str(count)
+        return f"Add one to the power: {powers[0][1]} + 1 = {count}.", count
+    sums = " × ".join(f"({power} + 1)" for _, power in powers)
+    product = " × ".join(str(power + 1) for _, power in powers)
+    return f"Add one to each power and multiply: {sums} = {product} = {count}.", count
+
+
+def _divisors_of_powers(rng: random.Random) -> Task:
+    """The second half alone, on random powers, so that it cannot be learned by heart."""
+    primes = sorted(rng.sample((2, 3, 5, 7, 11, 13, 17, 19, 23), rng.choice((1, 2, 2, 3))))
+    powers = [(prime, rng.randint(1, 7 if len(primes) < 3 else 4)) for prime in primes]
+    working, count = _count_from_powers(powers)
+    product = _product(powers)
+    prompt = _DIVISORS.pick(rng, "train").format(n=product)
+    return Task("divisors", prompt, f"{working}\n{product} has **{count}** divisors.", str(count))
 
 
 def divisors(rng: random.Random, split: Split) -> Task:
-    """Count divisors through the factorisation."""
+    """Count divisors through the factorisation; a third of the training starts from powers."""
+    if split == "train" and rng.random() < 0.3:
+        return _divisors_of_powers(rng)
     numbers = _TRAIN_NUMBERS if split == "train" else _HELD_OUT_NUMBERS
     n, again = rng.choice(numbers), rng.choice(numbers)
     reply, answer = _divisor_reply(n)
