@@ -41,25 +41,26 @@ def add_pair(home: Path, name: str, target: Path, drafter: Path) -> None:
     registry.write_text(yaml.safe_dump({"pairs": rows}))
 
 
-def copy_endless(target: Path, folder: Path) -> Path:
+def copy_endless(target: Path, folder: Path, silent: str = SILENT_TOKEN) -> Path:
     """Copy a target so that no reply ends before its limit: the stop token becomes a silent one.
 
     The weights are the same; what follows the end of a reply is more of what it was trained on.
 
     Args:
-        target: folder of a target with the embedded pair's vocabulary.
+        target: folder of a target in the form that transformers saves.
         folder: made by this.
+        silent: a token that the target never puts out.
 
     Returns:
         `folder`.
     """
     shutil.copytree(target, folder)
     names = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
-    silent_id = next(each["id"] for each in names if each["content"] == SILENT_TOKEN)
+    silent_id = next(each["id"] for each in names if each["content"] == silent)
     for file, value in (
         ("config.json", {"eos_token_id": silent_id}),
         ("generation_config.json", {"eos_token_id": [silent_id]}),
-        ("tokenizer_config.json", {"eos_token": SILENT_TOKEN}),
+        ("tokenizer_config.json", {"eos_token": silent}),
     ):
         old = json.loads((folder / file).read_text(encoding="utf-8"))
         (folder / file).write_text(json.dumps(old | value), encoding="utf-8")
