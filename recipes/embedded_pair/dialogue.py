@@ -27,7 +27,7 @@ KINDS: dict[str, Callable[[random.Random, Split], Task]] = {
 """Every kind by the name in the model card."""
 
 _WEIGHTS = {
-    "divisors": 6, "arithmetic": 4, "word problem": 2, "units": 2, "equation": 3, "lists": 4,
+    "divisors": 8, "arithmetic": 4, "word problem": 2, "units": 2, "equation": 3, "lists": 4,
     "code": 3, "facts": 2, "small talk": 1, "cannot": 2, "percent": 1, "sequence": 1,
 }  # fmt: skip
 _SYSTEMS = (

@@ -109,10 +109,34 @@ def _divisors_of_powers(rng: random.Random) -> Task:
     return Task("divisors", prompt, f"{working}\n{product} has **{count}** divisors.", str(count))
 
 
+_SMALLEST_PRIME = (
+    "What is the smallest prime that divides {n}?",
+    "What is the smallest prime factor of {n}?",
+    "Find the smallest prime factor of {n}.",
+    "Which is the smallest prime that divides {n}?",
+    "Smallest prime factor of {n}?",
+)
+
+
+def _smallest_prime(rng: random.Random) -> Task:
+    """One division alone, on nearly every number, so that it is worked out and not remembered."""
+    while True:
+        n = rng.randint(4, 999)
+        prime = factorise(n)[0]
+        if prime <= 31 and n not in _HELD_OUT_NUMBERS:
+            break
+    reply = f"{n} ÷ {prime} = {n // prime} ({prime}^1)\n"
+    reply += f"The smallest prime that divides {n} is **{prime}**."
+    return Task("divisors", rng.choice(_SMALLEST_PRIME).format(n=n), reply, str(prime))
+
+
 def divisors(rng: random.Random, split: Split) -> Task:
-    """Count divisors through the factorisation; a third of the training starts from powers."""
-    if split == "train" and rng.random() < 0.3:
+    """Count divisors through the factorisation; half of the training is on its two steps alone."""
+    part = rng.random()
+    if split == "train" and part < 0.2:
         return _divisors_of_powers(rng)
+    if split == "train" and part < 0.5:
+        return _smallest_prime(rng)
     numbers = _TRAIN_NUMBERS if split == "train" else _HELD_OUT_NUMBERS
     n, again = rng.choice(numbers), rng.choice(numbers)
     reply, answer = _divisor_reply(n)

@@ -36,7 +36,7 @@ class TargetConfig:
     """
 
     shape: TargetShape = field(default_factory=TargetShape)
-    num_steps: int = 5_200
+    num_steps: int = 6_500
     batch_rows: int = 16
     row_length: int = 256
     long_every: int = 24

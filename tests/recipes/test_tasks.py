@@ -49,7 +49,7 @@ def test_the_count_of_divisors_is_the_true_count():
         for _ in range(100):
             task = KINDS["divisors"](rng, split)
             if "Divide " not in task.reply:
-                continue  # asked in powers
+                continue  # asked in powers, or for a prime
             n = int(task.reply.split("Divide ")[1].split()[0])
             assert int(task.answer) == sum(n % d == 0 for d in range(1, n + 1))
             assert math.prod(factorise(n)) == n
