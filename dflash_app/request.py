@@ -96,16 +96,21 @@ class GenerationRequest:
             raise RequestError("The conversation must end with a user message: type one.")
         if not self.messages[-1].content.strip():
             raise RequestError("The prompt is empty: type a question first.")
-        if isinstance(self.stop, str) or any(not isinstance(text, str) for text in self.stop):
-            raise RequestError("Stop texts must be a list of texts.")
-        if any(not text for text in self.stop):
-            raise RequestError("A stop text is empty: remove it or give it a character.")
+        _check_stop_texts(self.stop)
         num_chars = sum(len(message.content) for message in self.messages)
         if num_chars > MAX_PROMPT_CHARS:
             raise RequestError(
                 f"The conversation has {num_chars:,} characters, more than {MAX_PROMPT_CHARS:,}: "
                 "shorten it or start a new one."
             )
+
+
+def _check_stop_texts(stop: object) -> None:
+    # One text is a sequence of texts too, each a letter: it must not pass for a list.
+    if not isinstance(stop, tuple | list) or not all(isinstance(text, str) for text in stop):
+        raise RequestError("Stop texts must be a list of texts.")
+    if not all(stop):
+        raise RequestError("A stop text is empty: remove it or give it a character.")
 
 
 def _check_number(name: str, value: object, low: float, high: float) -> None:
