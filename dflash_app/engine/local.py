@@ -219,7 +219,7 @@ class LocalPair:
                 eos_ids=eos_ids,
                 context_length=self._models.context_length,
                 clock=clock.elapsed_s,
-                cancelled=lambda: job.cancelled,
+                cancelled=lambda: job.should_end,
                 queue_s=job.queue_s,
             )
             detokenizer = Detokenizer(self._tokenizer, request.stop)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from threading import Lock, Thread, current_thread
+from threading import Event, Lock, Thread, current_thread
 from typing import Generic, TypeVar
 
+from dflash_app.engine.stopping import current_stop
 from dflash_app.errors import DFlashAppError, GenerationFailed
 
 T = TypeVar("T")
@@ -25,14 +26,21 @@ class Job:
     Attributes:
         submitted_s: when the job entered the queue, on `time.perf_counter`.
         queue_s: seconds that it waited there.
-        cancelled: nobody reads any more; look at it where no item comes for long.
+        cancelled: nobody reads any more.
+        stop: set by whoever wants the run to end while it is read; None where nobody can.
         abort: the reader's error where the worker, not the reader, ended the job.
     """
 
     submitted_s: float = field(default_factory=time.perf_counter)
     queue_s: float = 0.0
     cancelled: bool = False
+    stop: Event | None = field(default_factory=current_stop)
     abort: DFlashAppError | None = None
+
+    @property
+    def should_end(self) -> bool:
+        """Cancelled or stopped; look at it between items, and where none comes for long."""
+        return self.cancelled or (self.stop is not None and self.stop.is_set())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Generic, Literal, TypeVar
 
+from dflash_app.engine.stopping import stopped_by
 from dflash_app.errors import DFlashAppError
 
 ItemT = TypeVar("ItemT")
@@ -107,7 +108,7 @@ class LiveRun(Generic[ItemT]):
 
     def _read(self) -> None:
         try:
-            with self._turn.taken(self._stop) as mine:
+            with stopped_by(self._stop), self._turn.taken(self._stop) as mine:
                 if mine:
                     self._read_all()
             self.broken = False

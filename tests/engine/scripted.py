@@ -82,6 +82,7 @@ class ScriptedLane:
     time: FakeTime = field(default_factory=FakeTime)
     costs: Costs = field(default_factory=Costs)
     on_verify: Callable[[], None] = lambda: None
+    on_extend: Callable[[], None] = lambda: None
     length: int = 0
 
     def __post_init__(self) -> None:
@@ -102,6 +103,7 @@ class ScriptedLane:
         self.committed.extend(token_ids)
         self.chunks.append(len(token_ids))
         self.time.spend(self.costs.extend_s * len(token_ids))
+        self.on_extend()
 
     def first_token(self) -> int:
         assert self.cache, "no prompt"
@@ -172,6 +174,7 @@ class ScriptedModels:
     time: FakeTime = field(default_factory=FakeTime)
     costs: Costs = field(default_factory=Costs)
     on_verify: Callable[[], None] = lambda: None
+    on_extend: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.lanes: list[ScriptedLane] = []
@@ -187,6 +190,7 @@ class ScriptedModels:
             self.time,
             self.costs,
             self.on_verify,
+            self.on_extend,
         )
         self.lanes.append(lane)
         return lane
