@@ -394,7 +394,7 @@ def test_a_worker_that_is_never_closed_lets_the_interpreter_exit():
         "print(next(stream))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout == "0\n"
     assert done.stderr == ""
