@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dflash_app.cli import terminal
-from dflash_app.errors import StoreError
+from dflash_app.errors import StoreCorrupt, StoreError
 from dflash_app.store.records import RunFilter, RunRecord
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def delete_runs(
     with closing(_open()) as workspace:
         store = _store(workspace)
         for run_id in run_ids:
-            record = store.get_run(run_id)
+            try:
+                record = store.get_run(run_id)
+            except StoreCorrupt:
+                continue  # a damaged run has nothing to show, but can be deleted
             if record is None:
                 raise _unknown(run_id)
             if record.finish_reason is None:

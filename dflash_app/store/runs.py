@@ -1,6 +1,7 @@
 """The store: a thread-safe log of runs in one SQLite file."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -8,7 +9,7 @@ from typing import Any, Self, cast
 
 from sqlite_utils.db import NotFoundError
 
-from dflash_app.errors import StoreError
+from dflash_app.errors import StoreCorrupt, StoreError
 from dflash_app.metrics import RunMetrics
 from dflash_app.store.connect import connect, store_errors, use_wal
 from dflash_app.store.lease import Lease, is_alive
@@ -28,6 +29,7 @@ BUSY_TIMEOUT_S = 3.0
 """How long to wait for another program's lock: our own writes take milliseconds."""
 
 ALL_RUNS = RunFilter()
+_log = logging.getLogger(__name__)
 
 
 class Store:
@@ -107,7 +109,7 @@ class Store:
     def list_runs(
         self, filters: RunFilter = ALL_RUNS, *, limit: int = 100, offset: int = 0
     ) -> list[RunRecord]:
-        """List runs, newest first.
+        """List runs, newest first; a row that cannot be read is left out and told on stderr.
 
         Args:
             filters: which runs.
@@ -119,7 +121,7 @@ class Store:
             rows = self._db.table("runs").rows_where(
                 where, values, order_by="id desc", limit=limit, offset=offset
             )
-            return [read_record(row) for row in rows]
+            return list(_readable(rows))
 
     def count_runs(self, filters: RunFilter = ALL_RUNS) -> int:
         """Count the runs that `list_runs` would give without a limit."""
@@ -134,7 +136,7 @@ class Store:
             return None if row is None else read_record(row)
 
     def delete_runs(self, run_ids: Sequence[int]) -> int:
-        """Delete runs that have ended; one that goes on is kept.
+        """Delete runs that have ended, damaged ones too; one that goes on is kept.
 
         Returns:
             How many were deleted.
@@ -201,3 +203,12 @@ class Store:
             except BaseException:
                 self._db.rollback()
                 raise
+
+
+def _readable(rows: Iterable[dict[str, Any]]) -> Iterator[RunRecord]:
+    """One damaged row must not hide all others."""
+    for row in rows:
+        try:
+            yield read_record(row)
+        except StoreCorrupt as error:
+            _log.warning("%s; `dflash-app runs delete %s` removes it.", error, row["id"])

@@ -1,6 +1,8 @@
 """`runs` lists, shows and deletes what the run log holds."""
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -105,6 +107,15 @@ def test_unknown_number_is_one_sentence_and_deletes_nothing(
     assert captured.err.startswith("Error: There is no run 77:")
     with Store(settings.database) as store:
         assert store.count_runs() == 1
+
+
+def test_a_damaged_run_can_be_deleted(settings: Settings, capsys: Capture) -> None:
+    run_id = add_run(settings, "kept")
+    with closing(sqlite3.connect(settings.database)) as database:
+        database.execute("UPDATE runs SET messages = 'not json'")
+        database.commit()
+    assert main(["runs", "delete", str(run_id)]) == 0
+    assert capsys.readouterr().err == "Deleted 1 run.\n"
 
 
 def test_running_run_is_not_deleted(settings: Settings, capsys: Capture) -> None:

@@ -119,14 +119,21 @@ def test_a_damaged_page_is_named_when_it_is_met(database: Path, start: RunStart)
         damaged.list_runs()
 
 
-def test_a_row_that_cannot_be_read_is_named(database: Path, start: RunStart) -> None:
+def test_a_row_that_cannot_be_read_is_named_and_can_be_deleted(
+    database: Path, start: RunStart, caplog: pytest.LogCaptureFixture
+) -> None:
     with Store(database) as store:
-        store.start_run(start)
+        for _ in range(2):
+            run_id = store.start_run(start)
+            store.finish_run(run_id, "stop", output="", token_ids=[], metrics=RunMetrics())
         with closing(sqlite3.connect(database)) as other:
-            other.execute("UPDATE runs SET messages = 'not json'")
+            other.execute("UPDATE runs SET messages = 'not json' WHERE id = 1")
             other.commit()
         with pytest.raises(StoreCorrupt, match="run 1 is damaged"):
-            store.list_runs()
+            store.get_run(1)
+        assert [record.id for record in store.list_runs()] == [2]
+        assert "`dflash-app runs delete 1` removes it" in caplog.text
+        assert store.delete_runs([1]) == 1
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
