@@ -51,6 +51,7 @@ class LiveRun(Generic[ItemT]):
         phase: waiting for the device, loading, running (an item came), ended.
         error: what the run failed with; None while it goes on and when it ended well.
         broken: True where the run ended by an error that is a bug of ours (the terminal tells it).
+        dropped: the user cleared the page: what came is not to be shown again.
     """
 
     def __init__(self, source: Callable[[], Iterator[ItemT]], turn: DeviceTurn) -> None:
@@ -63,6 +64,7 @@ class LiveRun(Generic[ItemT]):
         self.phase: Phase = "waiting"
         self.error: DFlashAppError | None = None
         self.broken = True
+        self.dropped = False
         self._source = source
         self._turn = turn
         self._items: SimpleQueue[ItemT] = SimpleQueue()
@@ -152,10 +154,24 @@ class LiveRuns:
             previous.stop()
         return run
 
-    def stop(self, session: str, place: str | None = None) -> None:
-        """Stop the session's run in `place`, or all of its runs; no run is no error."""
+    def stop(self, session: str, place: str) -> None:
+        """Stop the session's run in `place`; no run is no error."""
         with self._lock:
-            keys = [k for k in self._runs if k[0] == session and place in (None, k[1])]
-            runs = [self._runs.pop(key) for key in keys]
+            run = self._runs.get((session, place))
+        if run is not None:
+            run.stop()
+
+    def drop(self, session: str, place: str) -> None:
+        """Stop the session's run in `place` and mark it as one that must not be shown again."""
+        with self._lock:
+            run = self._runs.pop((session, place), None)
+        if run is not None:
+            run.dropped = True
+            run.stop()
+
+    def leave(self, session: str) -> None:
+        """Stop and forget all runs of a session that is over."""
+        with self._lock:
+            runs = [self._runs.pop(key) for key in list(self._runs) if key[0] == session]
         for run in runs:
             run.stop()

@@ -1,16 +1,17 @@
 """The page: one model bar above tabs that built-ins and plugins add alike."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from dflash_app.errors import PairNotReady
+from dflash_app.engine.protocol import LoadedPair
+from dflash_app.errors import PairNotReady, StoreError
 from dflash_app.hookspecs import Tab
 from dflash_app.store.fingerprint import hardware_fingerprint
-from dflash_app.store.records import RunFilter
+from dflash_app.store.records import RunFilter, RunRecord
 from dflash_app.ui.components import Level, render_notice, render_notices
 from dflash_app.ui.live import LiveRun, LiveRuns
 from dflash_app.ui.model_bar import Choice, ModelBar, build_model_bar, connect_model_bar
@@ -19,6 +20,9 @@ from dflash_app.workspace import Workspace
 ItemT = TypeVar("ItemT")
 
 TITLE = "DFlash Studio"
+PAGE_SOURCES = ("chat", "race")
+"""Runs of the page itself: others may have had other threads, so their speeds say nothing here."""
+
 _TAB = "tab "
 _MASTHEAD = (
     '<header class="masthead"><h1><span>⚡</span> DFlash Studio</h1>'
@@ -55,27 +59,55 @@ class Page:
         """Stop the browser tab's run in `place`."""
         self.runs.stop(session_of(request), place)
 
+    def drop(self, request: gr.Request, place: str) -> None:
+        """Stop the browser tab's run in `place`, whose text must not come back."""
+        self.runs.drop(session_of(request), place)
+
     def check_ready(self, choice: Choice) -> None:
         """Refuse a pair that is not on this machine before anything is started.
+
+        Plain decoding asks for the target only.
 
         Raises:
             PairNotReady, UnknownPair: with what is missing and the cure.
         """
-        self.workspace.registry.get(choice.pair)
         state = self.workspace.state(choice.pair)
-        if state.status != "ready":
+        plain = choice.mode == "ar" and state.target_dir is not None
+        if state.status != "ready" and not plain:
             raise PairNotReady(state.reason or f"{choice.pair} cannot be loaded here.")
 
+    def load(self, choice: Choice) -> LoadedPair:
+        """The chosen pair; its drafter comes along wherever it is here, so that modes share it.
+
+        Raises:
+            UnknownPair, PairNotReady, BackendUnavailable, LoadError: see `Workspace.loaded`.
+        """
+        options = choice.options()
+        if choice.mode == "ar" and self.workspace.state(choice.pair).drafter_dir is None:
+            options = replace(options, drafter=False)
+        return self.workspace.loaded(choice.pair, options)
+
     def ar_speed(self, pair: str, device: str, dtype: str) -> float | None:
-        """Speed of the last run of `pair` without drafter on this machine, None = unknown."""
-        store = self.workspace.store
+        """Speed of the page's last run of `pair` without drafter here, None = unknown."""
+        try:
+            runs = self._plain_runs(pair)
+        except StoreError:
+            return None  # a log that cannot be read stops no chat
         here = machine_key(hardware_fingerprint())
-        for run in store.list_runs(RunFilter(pair=pair, mode="ar"), limit=20):
+        for run in runs:
             same = (run.start.device, run.start.dtype) == (device, dtype)
             speed = run.metrics.decode_tok_s
             if same and speed is not None and machine_key(run.start.hardware) == here:
                 return speed
         return None
+
+    def _plain_runs(self, pair: str) -> list[RunRecord]:
+        """The page's runs of `pair` without drafter, newest first."""
+        runs: list[RunRecord] = []
+        for source in PAGE_SOURCES:
+            filters = RunFilter(pair=pair, mode="ar", source=source)
+            runs += self.workspace.store.list_runs(filters, limit=20)
+        return sorted(runs, key=lambda run: run.id, reverse=True)
 
 
 def session_of(request: gr.Request) -> str:
@@ -102,7 +134,7 @@ def build_page(workspace: Workspace, runs: LiveRuns) -> gr.Blocks:
         problems.value = render_problems(workspace)
 
         def leave(request: gr.Request) -> None:
-            runs.stop(session_of(request))
+            runs.leave(session_of(request))
 
         blocks.unload(leave)  # a closed browser tab stops its runs
     return blocks

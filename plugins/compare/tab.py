@@ -60,10 +60,9 @@ class CompareTab:
         panes = [widget for pane in self.panes for widget in (pane.cards, pane.text)]
         return [self.start, self.stop, self.notice, self.outcome, self.status, self.strip, *panes]
 
-    def on_stop(self, request: gr.Request) -> str:
-        """Cancel both lanes within one step."""
+    def on_stop(self, request: gr.Request) -> None:
+        """Cancel both lanes within one step; the race's own updates say so."""
         self.page.stop(request, PLACE)
-        return render_status("Stopping…", busy=True)
 
     def on_race(self, prompt: str, gradio_request: gr.Request, *values: Any) -> Iterator[Update]:
         """Run a race and show it ten times a second."""
@@ -127,10 +126,7 @@ def build(page: Page) -> None:
         concurrency_limit=MAX_WAITING,
         api_visibility="private",
     )
-    stop.click(
-        tab.on_stop, outputs=status, queue=False, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
+    stop.click(tab.on_stop, queue=False, show_progress="hidden", api_visibility="private")
 
 
 def _build_pane(title: str, hint: str, name: str) -> LanePane:

@@ -58,7 +58,7 @@ def test_stop_closes_the_run_within_a_step_and_keeps_what_came() -> None:
     looks = run.looks(0.01)
     items = next(looks) + next(looks)
     run.stop()
-    assert source.closed.wait(1)
+    assert source.closed.wait(30)
     items += [item for look in looks for item in look]
     assert items == list(range(len(items)))
     assert source.num_made - len(items) <= 1
@@ -70,7 +70,7 @@ def test_a_reader_that_leaves_stops_the_run() -> None:
     looks = LiveRun(source, DeviceTurn()).looks(0.01)
     next(looks)
     looks.close()
-    assert source.closed.wait(1)
+    assert source.closed.wait(30)
 
 
 def test_an_error_is_kept_with_what_came_before_it() -> None:
@@ -128,11 +128,22 @@ def test_sessions_stop_only_their_own_runs() -> None:
     other = runs.start("you", "chat", Source())
     runs.stop("me", "compare")
     assert not mine.stopped
-    runs.stop("me")
+    runs.leave("me")
     assert mine.stopped
     assert not other.stopped
     runs.stop("you", "chat")
     assert other.stopped
+    assert not other.dropped
+
+
+def test_a_run_can_be_dropped_even_after_it_was_stopped() -> None:
+    runs = LiveRuns()
+    run = runs.start("me", "chat", Source())
+    runs.stop("me", "chat")
+    assert not run.dropped
+    runs.drop("me", "chat")
+    assert run.dropped
+    assert run.stopped
 
 
 def test_a_new_run_in_the_same_place_stops_the_one_before() -> None:

@@ -103,6 +103,30 @@ def test_the_speed_to_compare_with_is_the_last_plain_run_of_this_machine(
     assert page.ar_speed("scripted", "cpu", "bfloat16") is None
 
 
+def test_speeds_of_other_surfaces_are_not_compared_with(open_stage: StageOpener) -> None:
+    workspace = open_stage(one_reply)
+    list(workspace.run(workspace.loaded("scripted"), ask(mode="ar"), source="cli"))
+    assert page_of(workspace).ar_speed("scripted", "cpu", "float32") is None
+
+
+def test_plain_decoding_does_without_a_drafter_that_is_not_here(
+    open_stage: StageOpener,
+) -> None:
+    workspace = open_stage(one_reply)
+    page = page_of(workspace)
+    (workspace.settings.home / "drafter" / "model.safetensors").unlink()
+    plain = read_choice(bar(drafter="none"))
+    page.check_ready(plain)
+    assert page.load(plain).name == "scripted"
+    with pytest.raises(PairNotReady, match=r"lacks model\.safetensors"):
+        page.check_ready(read_choice(bar()))
+
+
+def test_a_drafter_that_is_here_stays_loaded_for_plain_decoding(open_stage: StageOpener) -> None:
+    page = page_of(open_stage(one_reply))
+    assert page.load(read_choice(bar(drafter="none"))) is page.load(read_choice(bar()))
+
+
 def test_no_two_widgets_share_an_id(open_stage: StageOpener) -> None:
     blocks = build_page(open_stage(one_reply), LiveRuns())
     ids = [block.elem_id for block in blocks.blocks.values() if block.elem_id]

@@ -17,7 +17,7 @@ from dflash_app.ui.components import (
     run_cards,
     run_status,
 )
-from dflash_app.ui.format import escape_markdown
+from dflash_app.ui.format import escape_markdown, well_formed
 from dflash_app.ui.live import LiveRun
 from dflash_app.ui.model_bar import Choice, read_choice
 from dflash_app.ui.run_view import RunView, advise
@@ -82,14 +82,13 @@ class ChatTab:
             return
         yield from _reply(self, turns[last].content, turns[:last], request, values)
 
-    def on_stop(self, request: gr.Request) -> str:
-        """Cancel within one step; the run's own updates then say how it ended."""
+    def on_stop(self, request: gr.Request) -> None:
+        """Cancel within one step; the run's own updates, which may overtake us, say all of it."""
         self.page.stop(request, PLACE)
-        return render_status("Stopping…", busy=True)
 
     def on_clear(self, request: gr.Request) -> Update:
         """Forget the conversation; the runs stay in the log."""
-        self.page.stop(request, PLACE)
+        self.page.drop(request, PLACE)
         return {
             self.log: [],
             self.turns: [],
@@ -152,10 +151,7 @@ def _connect(tab: ChatTab) -> None:
         **live,
     )
     tab.retry.click(tab.on_retry, inputs=[tab.turns, *tab.settings], **live)
-    tab.stop.click(
-        tab.on_stop, outputs=[tab.status], queue=False, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
+    tab.stop.click(tab.on_stop, queue=False, show_progress="hidden", api_visibility="private")
     gr.on(
         [tab.clear.click, tab.log.clear],
         tab.on_clear, outputs=tab.outputs, show_progress="hidden",
@@ -174,7 +170,7 @@ def _reply(
         request = build_request(values[num_bar:], asked, choice.mode, choice.block_size)
         tab.page.check_ready(choice)
     except DFlashAppError as error:
-        yield {tab.notice: render_notice(str(error), "error"), tab.prompt: prompt}
+        yield {tab.notice: render_notice(str(error), "error"), tab.prompt: well_formed(prompt)}
         return
     view = RunView()
     run = tab.page.start(gradio_request, PLACE, lambda: _decode(tab.page, choice, request, view))
@@ -195,7 +191,7 @@ def _decode(
     page: Page, choice: Choice, request: GenerationRequest, view: RunView
 ) -> Iterator[DecodeEvent]:
     """Load what was chosen and decode, in the reader's thread."""
-    loaded = page.workspace.loaded(choice.pair, choice.options())
+    loaded = page.load(choice)
     view.token_texts = loaded.token_texts
     view.ar_tok_s = page.ar_speed(choice.pair, loaded.device, loaded.dtype)
     return page.workspace.run(loaded, request, source=PLACE)
@@ -205,9 +201,12 @@ def _progress(
     tab: ChatTab, asked: list[Message], choice: Choice, run: LiveRun[DecodeEvent], view: RunView
 ) -> Update:
     status = run_status(run.phase, view.finished, stopped=run.stopped)
+    shown = render_status(status, busy=run.phase != "ended")
+    if run.dropped:
+        return {tab.status: shown}
     return {
         tab.log: _bubbles(asked, view.text),
-        tab.status: render_status(status, busy=run.phase != "ended"),
+        tab.status: shown,
         tab.cards: render_cards(run_cards(view.metrics(), view.ar_tok_s, choice.mode)),
         tab.strip: view.render_strip(),
     }
@@ -217,11 +216,13 @@ def _ending(
     tab: ChatTab, asked: list[Message], choice: Choice, run: LiveRun[DecodeEvent], view: RunView
 ) -> Update:
     """The last update: keep the turn if it has a reply, else give the text back."""
+    if run.dropped:
+        return {tab.status: render_status(""), **_buttons(tab, busy=False)}
     update = {**_progress(tab, asked, choice, run, view), **_buttons(tab, busy=False)}
     kept = [*asked, Message("assistant", view.text)] if view.text else asked[:-1]
     update |= {tab.log: _bubbles(kept), tab.turns: kept}
     if not view.text:
-        update[tab.prompt] = asked[-1].content
+        update[tab.prompt] = well_formed(asked[-1].content)
     if run.error is not None or run.broken:
         update[tab.notice] = render_notice(str(run.error or _BROKEN), "error")
         if view.finished is None:

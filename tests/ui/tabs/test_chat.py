@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dflash_app.errors import GenerationFailed
+from dflash_app.errors import GenerationFailed, StoreLocked
+from dflash_app.store.runs import Store
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace
@@ -140,7 +141,7 @@ def test_stop_ends_within_a_step_and_keeps_the_text(open_stage: StageOpener) -> 
     chat.stop()
     shown = last(updates)
     assert "Stopped." in shown["chat-status"]
-    assert 1 <= len(chat.turns[-1].content) < 100
+    assert 1 <= len(chat.turns[-1].content) < 500
     assert pair.was_closed_early
     assert chat.workspace.store.list_runs()[0].finish_reason == "cancelled"
 
@@ -195,6 +196,54 @@ def test_another_pair_may_be_chosen_while_one_is_running(open_stage: StageOpener
         shown = texts(update)
     assert "Finished" in shown["chat-status"]
     assert [pair.name for pair in made] == ["scripted", "second"]
+
+
+@pytest.mark.parametrize("stopped_before", [False, True])
+def test_what_was_cleared_during_a_run_does_not_come_back(
+    open_stage: StageOpener, stopped_before: bool
+) -> None:
+    pair = PacedPair(one_reply().scripts)
+    chat = Chat(open_stage(lambda: pair))
+    updates = chat.send("Forget me")
+    next(updates)
+    next(updates)
+    if stopped_before:
+        chat.stop()
+    find_handler(chat.blocks, "on_clear")(visitor())
+    pair.gate.set()
+    shown = last(updates)
+    assert set(shown) == {"chat-status", "chat-send", "chat-stop", "chat-retry", "chat-clear"}
+    assert shown["chat-send"].visible is True
+    assert "Stopping" not in shown["chat-status"]
+
+
+def test_stop_leaves_the_status_line_to_the_run(open_stage: StageOpener) -> None:
+    blocks = Chat(open_stage(one_reply)).blocks
+    stops = [fn for fn in blocks.fns.values() if fn.name == "on_stop"]
+    assert len(stops) == 2
+    assert [fn.outputs for fn in stops] == [[], []]
+
+
+def test_a_log_that_cannot_be_read_stops_no_chat(
+    open_stage: StageOpener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any, **__: Any) -> None:
+        raise StoreLocked("The run database is locked.")
+
+    monkeypatch.setattr(Store, "list_runs", locked)
+    shown = last(Chat(open_stage(one_reply)).send("Go"))
+    assert "Finished after" in shown["chat-status"]
+
+
+def test_half_a_surrogate_pair_in_a_prompt_can_be_sent_back_to_the_browser(
+    open_stage: StageOpener,
+) -> None:
+    broken = ScriptedPair([[GenerationFailed("Half a pair: type it again.")]])
+    for values in (None, [*bar("absent", "absent"), *SAMPLING]):
+        updates = Chat(open_stage(lambda: broken)).send("Keep \ud83d", values)
+        for shown in map(texts, updates):
+            assert "\ud83d" not in str([v for k, v in shown.items() if k != "state"])
+            assert shown.get("chat-prompt", "Keep ?") in ("Keep ?", "")
 
 
 def test_clear_forgets_the_conversation(open_stage: StageOpener) -> None:
