@@ -1,6 +1,5 @@
 """Train the target: bfloat16 compute, float32 masters, Muon for matrices and AdamW for the rest."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from dflash_app.training.compiling import compiled_if_possible
 from dflash_app.training.optimizer import MasterOptimizer, learning_rate_scale
 from recipes.embedded_pair.rows import batches, rows
 from recipes.embedded_pair.target_model import TargetShape, TrainableTarget
@@ -65,7 +65,7 @@ def train_target(
     optimizer = MasterOptimizer(model, matrix_lr=config.matrix_lr, other_lr=config.other_lr)
     model.to(torch.bfloat16)
     start = _resume(optimizer, folder / CHECKPOINT)
-    forward = _compiled(model, log)
+    forward = compiled_if_possible(model, log)
     source = _mixed_batches(config, tokenizer, excluded, skip=start)
     positions = {
         n: model.positions(n, torch.bfloat16)
@@ -92,14 +92,6 @@ def train_target(
         if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
             _save(optimizer, folder / CHECKPOINT, step + 1)
     return model, losses
-
-
-def _compiled(model: TrainableTarget, log: Callable[[str], None]) -> Callable[..., Tensor]:
-    """The model through torch.compile, or plain where no C++ compiler is installed."""
-    if shutil.which("g++") or shutil.which("clang++"):
-        return torch.compile(model)  # type: ignore[no-any-return]
-    log("no C++ compiler: training goes on without torch.compile, at about half the speed")
-    return model
 
 
 def _mixed_batches(
