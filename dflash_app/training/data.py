@@ -75,7 +75,8 @@ def read_conversations(path: Path) -> list[list[Message]]:
         TrainingError: naming file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            lines = file.readlines()  # splitlines() would also cut at U+2028, which JSON may hold
     except OSError as error:
         raise TrainingError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
     conversations = []

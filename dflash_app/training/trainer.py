@@ -1,7 +1,7 @@
 """Train a drafter: random blocks of the target's own replies, all blocks in one forward."""
 
 import json
-import shutil
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from dflash_app.backends.torch.target import TorchTarget, load_target
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.errors import TrainingError
 from dflash_app.training.anchors import Blocks, draw_blocks
+from dflash_app.training.compiling import compiled_if_possible
 from dflash_app.training.config import TrainingConfig
 from dflash_app.training.data import Sequences, load_sequences, read_conversations
 from dflash_app.training.evaluation import decode_greedy, mean_acceptance_length
@@ -28,6 +29,8 @@ from dflash_app.training.provenance import write_provenance
 
 _LOG_EVERY = 25
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DAMAGED = (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError)
+"""What reading a checkpoint that is cut, foreign or of another shape raises."""
 
 
 @dataclass(slots=True)
@@ -103,7 +106,8 @@ class _Run:
         """Run the remaining steps."""
         config = self.config
         warmup_steps = round(config.warmup_ratio * config.num_steps)
-        forward = _compiled(self._loss, self.log) if config.dtype == "bfloat16" else self._loss
+        bfloat16 = config.dtype == "bfloat16"
+        forward = compiled_if_possible(self._loss, self.log) if bfloat16 else self._loss
         order = self.sequences.shuffled(config.batch_sequences, self._generator)
         if self._step == 0:
             self._evaluate()
@@ -112,7 +116,7 @@ class _Run:
             token_ids, reply = self.sequences.batch(next(order))
             blocks = self._draw(token_ids, reply)
             loss, logits = forward(self._tap(token_ids), blocks)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step(learning_rate_scale(self._step, warmup_steps, config.num_steps))
             self.result.losses.append(loss.item())
             self._step += 1
@@ -221,13 +225,13 @@ class _Run:
         try:
             state = torch.load(path, weights_only=True)
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, KeyError, EOFError, ValueError) as error:
+            self._generator.set_state(state["generator"])
+            self._step, self._seconds = state["step"], state["seconds"]
+            self.result.acceptance.update(state["acceptance"])
+        except _DAMAGED as error:
             raise TrainingError(
                 f"{path} does not fit this config or is damaged: delete it to start anew."
             ) from error
-        self._generator.set_state(state["generator"])
-        self._step, self._seconds = state["step"], state["seconds"]
-        self.result.acceptance.update(state["acceptance"])
         self.log(f"going on from step {self._step}")
 
     def _finish(self) -> None:
@@ -312,11 +316,3 @@ def warm_start(drafter: DFlashDrafter, target: TorchTarget) -> None:
     size = drafter.config.hidden_size
     nn.init.normal_(drafter.fc.weight, std=0.002)
     drafter.fc.weight[:, -size:] += torch.eye(size)
-
-
-def _compiled(function: Callable[..., Any], log: Callable[[str], None]) -> Callable[..., Any]:
-    """Through torch.compile where a C++ compiler is installed; about twice as fast on CPU."""
-    if shutil.which("g++") or shutil.which("clang++"):
-        return torch.compile(function)
-    log("no C++ compiler found: training goes on without torch.compile, at about half the speed")
-    return function

@@ -101,6 +101,15 @@ def test_without_regeneration_the_files_replies_are_taken(target_dir, tmp_path):
     assert list(found.values()) == [(*tokenizer.encode("w2 w3"), 1)]
 
 
+def test_only_a_newline_ends_a_line(tmp_path):
+    path = tmp_path / "c.jsonl"
+    texts = ["one\u2028two", "three\u0085four\u000bfive"]
+    rows = [{"messages": [{"role": "user", "content": text}]} for text in texts]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")
+    assert [each[0].content for each in read_conversations(path)] == texts
+
+
 @pytest.mark.parametrize("line", ["{", '{"messages": [{"role": "robot", "content": "x"}]}', "[]"])
 def test_a_bad_line_is_named(tmp_path, line):
     path = tmp_path / "c.jsonl"
