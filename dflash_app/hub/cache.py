@@ -159,5 +159,5 @@ def _cure(ref: ModelRef) -> str:
         pinned = f" --revision {ref.revision}" if ref.revision else ""
         return f"run `hf download {ref.repo}{pinned}`"
     if ref.source.startswith("embedded:"):
-        return "run `make embedded-pair` or install the app again"
+        return "run `python -m recipes.embedded_pair --install` or install the app again"
     return f"put the model into {ref.source} or correct the path in your registry"

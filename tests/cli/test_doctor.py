@@ -57,7 +57,7 @@ def test_missing_embedded_pair_is_wrong(
     monkeypatch.setattr("dflash_app.settings.EMBEDDED_DIR", settings.home / "nothing")
     status, checks = examine(capsys)
     assert status == 1
-    assert "make embedded-pair" in checks["embedded pair"]["detail"]
+    assert "python -m recipes.embedded_pair --install" in checks["embedded pair"]["detail"]
 
 
 def test_torch_for_cpus_beside_a_gpu_is_wrong(

@@ -163,7 +163,8 @@ def test_the_embedded_pair_is_found_beside_the_code(
     monkeypatch.setattr(settings, "EMBEDDED_DIR", tmp_path)
     pair = _pair(target=ModelRef(path="embedded:target"), drafter=ModelRef(path="embedded:drafter"))
     assert pair_state(pair).reason == (
-        "Pair 'p' is not on this machine: run `make embedded-pair` or install the app again."
+        "Pair 'p' is not on this machine: "
+        "run `python -m recipes.embedded_pair --install` or install the app again."
     )
     for name in ("target", "drafter"):
         (tmp_path / name).mkdir()
