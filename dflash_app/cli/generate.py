@@ -11,7 +11,7 @@ from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.errors import RequestError
 from dflash_app.request import GenerationRequest, Message, Mode, SamplingParams
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 def generate(  # noqa: PLR0917 - a command's options are its parameters

@@ -173,7 +173,7 @@ def test_empty_prompt_is_refused_before_anything_is_loaded(play: Play, capsys: C
     assert pair.load_options == []  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("arguments", [["--mode", "warp"], ["--dtype", "int3"], ["--nonsense"]])
+@pytest.mark.parametrize("arguments", [["--mode", "warp"], ["--dtype", "float16"], ["--nonsense"]])
 def test_wrong_usage_ends_with_status_2(play: Play, capsys: Capture, arguments: list[str]) -> None:
     play(DFLASH)
     assert generate(*arguments) == 2
