@@ -15,7 +15,7 @@ def register_commands(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; see recipes/embedded_pair/.")],
+    config: Annotated[Path, typer.Argument(help="YAML file; recipes/train_example.yaml is one.")],
 ) -> None:
     """Train a drafter, or go on from its last checkpoint."""
     from dflash_app.training.config import load_training_config

@@ -1,8 +1,14 @@
+import re
+from pathlib import Path
+from typing import get_type_hints
+
 import pytest
 
 from dflash_app.errors import TrainingError
+from dflash_app.training.builtin import train
 from dflash_app.training.config import load_training_config
 
+ROOT = Path(__file__).parents[2]
 GOOD = """
 target: runs/target
 conversations: runs/conversations.jsonl
@@ -39,6 +45,15 @@ def test_a_wrong_config_is_refused_with_the_place_named(tmp_path, text, named):
         load_training_config(path)
     assert named in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_the_example_that_the_help_names_is_a_config():
+    argument = get_type_hints(train, include_extras=True)["config"].__metadata__[0]
+    named = re.search(r"recipes/\S+\.yaml", argument.help)
+    assert named, "the help names no example"
+    config = load_training_config(ROOT / named[0])
+    assert config.held_out is not None
+    assert config.drafter.block_size == 16
 
 
 def test_an_absent_config_is_one_sentence(tmp_path):
