@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -58,12 +59,25 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def tracked_files() -> list[str]:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     return [name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def test_without_git_or_a_checkout_tests_of_tracked_files_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    with pytest.raises(pytest.skip.Exception, match="checkout"):
+        tracked_files()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(pytest.skip.Exception, match="git is not installed"):
+        tracked_files()
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
