@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.events import DecodeEvent
@@ -10,6 +10,9 @@ from dflash_app.metrics import RunMetrics
 from dflash_app.request import GenerationRequest
 from dflash_app.session import Recording, closable, describe, new_group_id, with_seed
 from dflash_app.store.runs import Store
+
+WARM_UP_TOKENS = 32
+"""Decoded in every lane before a race: first calls pay for allocations and kernels."""
 
 NEAR_TIE_LOGITS = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 0.125}
 """Margin below which rounding alone decides between two tokens. A forward over one token and one
@@ -71,6 +74,31 @@ def race(
     for recording in recordings:
         if recording.problem is not None:
             raise recording.problem
+
+
+def warm_up(
+    loaded: LoadedPair,
+    requests: Sequence[GenerationRequest],
+    *,
+    max_tokens: int = WARM_UP_TOKENS,
+) -> None:
+    """Decode the first tokens of each request, unrecorded, so that no lane pays for first calls.
+
+    Args:
+        loaded: the pair.
+        requests: one for each lane of the race that follows.
+        max_tokens: most tokens of a lane.
+
+    Raises:
+        RequestError, GenerationFailed: from the engine.
+    """
+    short = [
+        replace(request, max_new_tokens=min(max_tokens, request.max_new_tokens))
+        for request in requests
+    ]
+    with closing(closable(loaded.race(short))) as events:
+        for _ in events:
+            pass
 
 
 def speedup(baseline: RunMetrics, other: RunMetrics) -> float | None:

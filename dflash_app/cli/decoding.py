@@ -10,14 +10,12 @@ from dflash_app.cli.outcome import Outcome
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import StoreError
 from dflash_app.events import DecodeEvent
-from dflash_app.race import Verdict, speedup, verdict
+from dflash_app.race import Verdict, speedup, verdict, warm_up
 from dflash_app.request import GenerationRequest
 from dflash_app.session import closable
 from dflash_app.workspace import Workspace
 
 SOURCE = "cli"
-WARM_UP_TOKENS = 32
-"""Decoded in both modes before a race: first calls pay for allocations and kernels."""
 
 
 def answer_once(
@@ -39,7 +37,7 @@ def compare_modes(
     """A race of both modes, both warmed up; streams the DFlash lane unless quiet."""
     requests = [replace(request, mode="ar"), replace(request, mode="dflash")]
     outcomes = [Outcome("ar"), Outcome("dflash")]
-    _warm_up(loaded, requests)
+    warm_up(loaded, requests)
     events = workspace.race(loaded, requests, source=SOURCE)
     _drain(events, outcomes, None if quiet else 1)
     ar, dflash = outcomes
@@ -48,14 +46,6 @@ def compare_modes(
     if not quiet:
         _print_race(outcomes, found, ratio)
     return {"runs": [each.as_json() for each in outcomes], "speedup": ratio, "verdict": found}
-
-
-def _warm_up(loaded: LoadedPair, requests: list[GenerationRequest]) -> None:
-    num_tokens = min(WARM_UP_TOKENS, requests[0].max_new_tokens)
-    short = [replace(request, max_new_tokens=num_tokens) for request in requests]
-    with closing(closable(loaded.race(short))) as events:
-        for _ in events:
-            pass
 
 
 def _as_lane(events: Iterator[DecodeEvent]) -> Iterator[tuple[int, DecodeEvent]]:

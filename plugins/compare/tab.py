@@ -1,6 +1,7 @@
 """The Compare tab: a race of two lanes, live, with the speedup and the verdict at the end."""
 
-from collections.abc import Generator, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -11,7 +12,7 @@ from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import DFlashAppError, PairNotReady, StoreError
 from dflash_app.events import DecodeEvent
 from dflash_app.metrics import RunMetrics
-from dflash_app.race import Verdict, verdict
+from dflash_app.race import Verdict, verdict, warm_up
 from dflash_app.request import GenerationRequest, Message
 from dflash_app.ui.components import render_notice, render_status, run_status
 from dflash_app.ui.live import LiveRun
@@ -26,10 +27,26 @@ from .render import lane_cards, render_lane_text, render_outcome
 PLACE = "compare"
 DEFAULT_PROMPT = "How many positive whole-number divisors does 196 have?"
 MAX_WAITING = 32
+WARM_UP_TOKENS = 8
+"""Of each lane: few, because Stop waits for them."""
+
 AR, DFLASH = 0, 1
 
 LaneEvent = tuple[int, DecodeEvent]
 Update = dict[Any, Any]
+
+
+class Warmth:
+    """Whether the pair in memory has decoded in both modes: only then do the lanes start alike."""
+
+    def __init__(self) -> None:
+        self._warm: Callable[[], LoadedPair | None] = lambda: None
+
+    def warm(self, loaded: LoadedPair, requests: Sequence[GenerationRequest]) -> None:
+        """Warm the pair up, once after each loading; it is not kept in memory for this."""
+        if self._warm() is not loaded:
+            warm_up(loaded, requests, max_tokens=WARM_UP_TOKENS)
+            self._warm = weakref.ref(loaded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,7 @@ class CompareTab:
     panes: tuple[LanePane, LanePane]
     strip: gr.HTML
     sampling: SamplingControls
+    warmth: Warmth
 
     @property
     def outputs(self) -> list[Any]:
@@ -77,7 +95,9 @@ class CompareTab:
             return
         view = RaceView()
         run = self.page.start(
-            gradio_request, PLACE, lambda: _decode(self.page, choice, request, view)
+            gradio_request,
+            PLACE,
+            lambda: _decode(self.page, self.warmth, choice, request, view),
         )
         yield {self.notice: "", self.outcome: "", **_buttons(self, busy=True), **_lanes(self, view)}
         for items in run.looks():
@@ -116,7 +136,9 @@ def build(page: Page) -> None:
     strip = gr.HTML(render_empty_strip(), elem_id="race-strip")
     with gr.Accordion("Sampling and limits of both lanes", open=False, elem_id="race-settings"):
         sampling = build_sampling("race")
-    tab = CompareTab(page, prompt, start, stop, notice, outcome, status, panes, strip, sampling)
+    tab = CompareTab(
+        page, prompt, start, stop, notice, outcome, status, panes, strip, sampling, Warmth()
+    )
     gr.on(
         [start.click, prompt.submit],
         tab.on_race,
@@ -147,13 +169,14 @@ def _with_drafter(page: Page, choice: Choice) -> Choice:
 
 
 def _decode(
-    page: Page, choice: Choice, request: GenerationRequest, view: RaceView
+    page: Page, warmth: Warmth, choice: Choice, request: GenerationRequest, view: RaceView
 ) -> Iterator[LaneEvent]:
     """Load what was chosen and race, in the reader's thread."""
-    loaded = page.workspace.loaded(choice.pair, choice.options())
+    loaded = page.load(choice)
     for lane in view.lanes:
         lane.token_texts = loaded.token_texts
     requests = [as_mode(request, "ar"), request]
+    warmth.warm(loaded, requests)
     return _judged(page.workspace.race(loaded, requests), loaded, request, view)
 
 

@@ -64,7 +64,24 @@ def test_the_first_token_that_differs_is_shown_with_both_logits(open_stage: Stag
 def test_a_race_takes_the_drafter_even_where_none_is_chosen(open_stage: StageOpener) -> None:
     pair = two_lanes()
     last(race(open_stage(lambda: pair), values=[*bar(drafter="none"), *SAMPLING]))
-    assert [request.mode for request in pair.requests] == ["ar", "dflash"]
+    assert {request.mode for request in pair.requests} == {"ar", "dflash"}
+
+
+def test_both_lanes_are_warmed_up_alike_once_after_loading_and_unrecorded(
+    open_stage: StageOpener,
+) -> None:
+    pair = two_lanes()
+    workspace = open_stage(lambda: pair)
+    blocks = build_page(workspace, LiveRuns())
+    last(race_on(blocks))
+    last(race_on(blocks))
+    asked = [(request.mode, request.max_new_tokens) for request in pair.requests]
+    assert asked == [("ar", 8), ("dflash", 8), *[("ar", 64), ("dflash", 64)] * 2]
+    assert workspace.store.count_runs() == 4
+    workspace.unload()
+    pair = two_lanes()
+    last(race_on(blocks))
+    assert len(pair.requests) == 4
 
 
 def test_a_pair_without_drafter_cannot_race(open_stage: StageOpener) -> None:
