@@ -1,8 +1,6 @@
 """The History tab."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -31,6 +29,17 @@ ALL = "all"
 MODES = [("all", ALL), ("DFlash", "dflash"), ("AR", "ar")]
 ENDS = [ALL, "stop", "length", "cancelled", "failed", "interrupted", "running"]
 
+_SAVE_CSV = """(csv) => {
+    if (csv) {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([csv], {type: "text/csv"}));
+        link.download = "runs.csv";
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    }
+    return "";
+}"""
+
 Update = dict[Any, Any]
 
 
@@ -44,7 +53,8 @@ class HistoryTab:
     end: gr.Dropdown
     text: gr.Textbox
     refresh: gr.Button
-    export: gr.DownloadButton
+    export: gr.Button
+    csv: gr.Textbox
     table: gr.Dataframe
     notice: gr.HTML
     detail: gr.HTML
@@ -126,14 +136,11 @@ class HistoryTab:
         return {**self.on_show(*values), self.notice: told, **self.no_choice()}
 
     def on_export(self, *values: Any) -> Update:
-        """Write the shown runs to a file of their own; Gradio copies it to where it is fetched."""
+        """Hand the runs that the filters name to the browser, which makes the file."""
         try:
-            text = to_csv(self.list_runs(*values))
+            return {self.csv: to_csv(self.list_runs(*values))}
         except DFlashAppError as error:
             return {self.notice: render_notice(str(error), "error")}
-        path = Path(tempfile.mkdtemp(prefix="dflash-runs-")) / "runs.csv"
-        path.write_text(text, encoding="utf-8", newline="")
-        return {self.export: gr.DownloadButton(value=str(path))}
 
 
 def build(page: Page) -> None:
@@ -147,7 +154,8 @@ def build(page: Page) -> None:
             elem_id="history-text",
         )  # fmt: skip
         refresh = gr.Button("↻ Refresh", min_width=100, elem_id="history-refresh")
-        export = gr.DownloadButton("⇩ CSV", min_width=90, elem_id="history-export")
+        export = gr.Button("⇩ CSV", min_width=90, elem_id="history-export")
+    csv = gr.Textbox(visible="hidden", elem_id="history-csv")
     notice = gr.HTML(elem_id="history-notice")
     table = gr.Dataframe(
         headers=HEADERS, datatype=TYPES, interactive=False, max_height=330, label="Runs",
@@ -163,7 +171,7 @@ def build(page: Page) -> None:
         keep = gr.Button("Keep it", size="sm", visible=False, elem_id="history-keep")
     charts = _build_charts()
     _connect(
-        HistoryTab(page, pair, mode, end, text, refresh, export, table, notice, detail, chosen,
+        HistoryTab(page, pair, mode, end, text, refresh, export, csv, table, notice, detail, chosen,
                    delete, confirm, keep, charts)
     )  # fmt: skip
 
@@ -196,7 +204,10 @@ def _connect(tab: HistoryTab) -> None:
         outputs=[*tab.shown, tab.detail, tab.chosen, *tab.deletion],
         **quiet,
     )
-    tab.export.click(tab.on_export, inputs=tab.filters, outputs=[tab.export, tab.notice], **quiet)
+    written = tab.export.click(
+        tab.on_export, inputs=tab.filters, outputs=[tab.csv, tab.notice], **quiet
+    )
+    written.then(None, inputs=tab.csv, outputs=tab.csv, js=_SAVE_CSV, **quiet)
 
 
 def _say_count(runs: list[RunRecord]) -> str:

@@ -17,6 +17,7 @@ from dflash_app.ui.format import (
     format_percent,
     format_speed,
     format_when,
+    well_formed,
 )
 
 HEADERS = ["Id", "When", "Pair", "Mode", "tok/s", "Acceptance", "Tokens", "End", "Prompt"]
@@ -126,6 +127,7 @@ def _rounded(value: float | None, digits: int) -> float | str:
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    text = well_formed(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

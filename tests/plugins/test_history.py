@@ -1,7 +1,8 @@
 """The History tab's events: list, filter, look at, delete after asking, export."""
 
 import csv
-from pathlib import Path
+import io
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -92,11 +93,8 @@ def test_a_run_that_is_gone_is_told(history: History) -> None:
 
 
 def test_the_export_holds_every_figure_and_no_formula(history: History) -> None:
-    button = history.call("on_export", *EVERYTHING)["history-export"]
-    with Path(button.value["path"] if isinstance(button.value, dict) else button.value).open(
-        newline=""
-    ) as file:
-        rows = list(csv.DictReader(file))
+    text = history.call("on_export", *EVERYTHING)["history-csv"]
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert [row["id"] for row in rows] == ["3", "2", "1"]
     assert rows[0]["prompt"] == "'=1+1 <b>bold</b>"
     assert rows[1]["decode_tok_s"] == "12.0"
@@ -116,6 +114,15 @@ def test_a_log_that_cannot_be_read_is_one_sentence(
     assert told in history.call("on_export", *EVERYTHING)["history-notice"]
     assert told in history.call("on_delete", 3, *EVERYTHING)["history-notice"]
     assert told in history.choose([3])["history-detail"]
+
+
+def test_half_a_surrogate_pair_in_a_prompt_hides_no_run(history: History) -> None:
+    start = history.workspace.store.list_runs()[0].start
+    messages = ({"role": "user", "content": "half \ud800"},)
+    history.workspace.store.start_run(replace(start, messages=messages))
+    assert history.rows(*EVERYTHING)[0][-1] == "half ?"
+    assert "half ?" in history.call("on_export", *EVERYTHING)["history-csv"]
+    assert "half ?" in history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
 
 
 def test_an_empty_log_says_what_will_be_here(open_stage: StageOpener) -> None:
