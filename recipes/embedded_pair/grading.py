@@ -1,15 +1,34 @@
 """Whether a reply answers its task."""
 
-import contextlib
+import json
 import re
-import signal
-import threading
-from collections.abc import Iterator
+import subprocess
+import sys
 
 from recipes.embedded_pair.task import Task
 
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 _CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+_WALL_S = 10
+_RIGHT = 86
+"""Exit status of a child whose function passed; code that merely ends has another."""
+_CHILD = f"""
+import ast, json, os, sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_CPU, (2, 2))
+    resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
+except (ImportError, OSError, ValueError):
+    pass  # Windows has no limits and macOS none of memory: the wall time is left
+source, name, cases = json.load(sys.stdin)
+scope = {{}}
+exec(source, scope)
+for args, expected in cases:
+    if scope[name](*ast.literal_eval(args)) != ast.literal_eval(expected):
+        os._exit(1)
+os._exit({_RIGHT})
+"""
 
 
 def is_right(task: Task, reply: str) -> bool:
@@ -28,21 +47,29 @@ def is_right(task: Task, reply: str) -> bool:
 
 
 def _passes(task: Task, reply: str) -> bool:
-    """Run the reply's function on the task's cases."""
+    """Run the reply's function on the task's cases in an interpreter of its own.
+
+    There it may exit, never end, fill the memory or change its arguments: nothing here notices.
+    It keeps mistakes apart; it is no sandbox against code that means harm.
+    """
     found = _CODE.search(reply)
     if not found:
         return False
-    scope: dict[str, object] = {}
+    source = found.group(1)
+    cases = [(repr(args), repr(expected)) for args, expected in task.cases]
     try:
-        with _time_limit(1.0):
-            # A reply of our own five-million-parameter model to our own question; builtins only.
-            exec(found.group(1), scope)
-            function = scope.get(_function_name(task, found.group(1)))
-            return callable(function) and all(
-                function(*args) == expected for args, expected in task.cases
-            )
-    except (Exception, TimeoutError):  # noqa: BLE001 (wrong code may raise anything)
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _CHILD],
+            input=json.dumps([source, _function_name(task, source), cases]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=_WALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
         return False
+    return done.returncode == _RIGHT
 
 
 def _function_name(task: Task, source: str) -> str:
@@ -51,22 +78,3 @@ def _function_name(task: Task, source: str) -> str:
         return task.answer
     found = re.search(r"def (\w+)\(", source)
     return found.group(1) if found else ""
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop code that does not end; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def expire(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

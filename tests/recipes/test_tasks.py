@@ -1,5 +1,6 @@
 import math
 import random
+import sys
 
 import pytest
 
@@ -14,7 +15,8 @@ SEED, NUM_PER_KIND = 1, 60
 @pytest.mark.parametrize("split", ["train", "held-out"])
 def test_every_taught_reply_is_graded_right_and_another_tasks_reply_wrong(kind, split):
     rng = random.Random(5)
-    tasks = [KINDS[kind](rng, split) for _ in range(60)]
+    # Each reply of code runs in an interpreter of its own.
+    tasks = [KINDS[kind](rng, split) for _ in range(12 if kind == "code" else 60)]
     assert all(is_right(task, task.reply) for task in tasks)
     other = next(task for task in tasks if task.answer != tasks[0].answer)
     if not tasks[0].cases:
@@ -80,14 +82,38 @@ def test_the_held_out_set_is_the_same_every_time_and_holds_every_kind():
         "```python\ndef f(:\n```",
         "```python\ndef add(a, b):\n    return a - b\n```",
         "```python\ndef add(a, b):\n    while True:\n        pass\n```",
+        "```python\ndef add(a, b):\n    sum(range(10**15))\n    return a + b\n```",
         "```python\ndef add(a, b):\n    raise SystemError\n```",
+        "```python\ndef add(a, b):\n    exit()\n```",
+        "```python\nexit(0)\n```",
+        "```python\nadd = a + b\n```",
     ],
 )
-def test_code_that_is_absent_broken_wrong_or_endless_is_wrong(reply):
+def test_code_that_is_absent_broken_wrong_endless_or_exits_is_wrong(reply):
+    assert not is_right(code_task("adds two numbers"), reply)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory")
+def test_code_that_fills_the_memory_is_wrong():
+    task = code_task("adds two numbers")
+    body = "    bytes({})\n    return a + b\n"
+    replies = [f"```python\ndef add(a, b):\n{body.format(n)}```" for n in (10**6, 3 * 10**9)]
+    assert [is_right(task, reply) for reply in replies] == [True, False]
+
+
+def test_code_that_changes_its_argument_is_graded_by_its_result_and_changes_no_case():
+    task = code_task("finds the largest number in a list")
+    before = repr(task.cases)
+    reply = "```python\ndef f(items):\n    items.sort()\n    return items.pop()\n```"
+    assert is_right(task, reply)
+    assert is_right(task, task.reply)
+    assert repr(task.cases) == before
+
+
+def code_task(what):
     rng = random.Random(0)
-    task = next(
+    return next(
         t
         for t in iter(lambda: KINDS["code"](rng, "train"), None)
-        if "adds two numbers" in t.prompt and "Call it" not in t.prompt
+        if what in t.prompt and "Call it" not in t.prompt
     )
-    assert not is_right(task, reply)
