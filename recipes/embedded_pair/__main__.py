@@ -5,10 +5,12 @@ goes on where it stopped.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import random
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from dflash_app.errors import TrainingError
 from dflash_app.request import Message
 from dflash_app.settings import EMBEDDED_DIR
 from dflash_app.training.config import TrainingConfig
@@ -45,7 +48,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    make_pair(SHORT if options.short else FULL, options.out)
+    try:
+        make_pair(SHORT if options.short else FULL, options.out)
+    except TrainingError as error:
+        sys.exit(f"Error: {error}")
     if options.install:
         install(options.out)
 
@@ -55,9 +61,12 @@ def make_pair(recipe: Recipe, out: Path) -> tuple[list[float], TrainingResult, d
 
     Returns:
         The target's losses of this call, the drafter's result, and the report.
+
+    Raises:
+        TrainingError: `out` holds the work of another recipe, or a config or checkpoint is wrong.
     """
-    out.mkdir(parents=True, exist_ok=True)
     excluded = held_out_prompts(recipe)
+    claim_folder(recipe, excluded, out)
     tokenizer = _tokenizer(recipe, excluded, out / "tokenizer.json")
     losses = _target(recipe, tokenizer, excluded, out)
     _write_conversations(recipe, excluded, out)
@@ -70,6 +79,30 @@ def held_out_prompts(recipe: Recipe) -> frozenset[str]:
     """The normalised questions that no training text may hold."""
     tasks = held_out_tasks(recipe.seed, recipe.num_held_out)
     return frozenset(normalise(task.prompt) for task in tasks)
+
+
+def claim_folder(recipe: Recipe, excluded: frozenset[str], out: Path) -> None:
+    """Write into `out/recipe.json` what its stages are made from, or check what is written there.
+
+    Args:
+        recipe: of the run.
+        excluded: the held-out prompts, which change with the task code too.
+        out: the run's folder, absent, empty or of the same recipe.
+
+    Raises:
+        TrainingError: it holds another recipe's work, or nobody knows whose.
+    """
+    content = "\n".join([repr(recipe), *sorted(excluded)])
+    text = json.dumps({"sha256": hashlib.sha256(content.encode()).hexdigest()}) + "\n"
+    path = out / "recipe.json"
+    if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+        return
+    if out.exists() and any(out.iterdir()):
+        raise TrainingError(
+            f"{out} holds files of another recipe: delete the folder or choose another --out."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def drafter_training(recipe: Recipe, out: Path) -> TrainingConfig:
