@@ -8,13 +8,14 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from dflash_app.workspace import open_workspace
 from tests.e2e.conftest import OpenTab
 from tests.e2e.running_app import RunningApp, choose, open_page, open_tab, send
 from tests.e2e.tiny_pair import TITLE
 
 QUESTION = "How many positive whole-number divisors does 196 have?"
 HOSTILE = "<img src=x onerror='window.pwned=9'> ${window.pwned=9} {{value}} <script>1</script>"
+ENDLESS = 16_384
+"""Tokens, the most that the page allows: no machine is through before Stop is pressed."""
 ENDED = re.compile(r"(Finished|Ended at the length limit) after")
 
 
@@ -23,11 +24,6 @@ def newest_run(app: RunningApp) -> dict[str, Any]:
     with closing(sqlite3.connect(f"file:{app.home / 'runs.db'}?mode=ro", uri=True)) as database:
         database.row_factory = sqlite3.Row
         return dict(database.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone())
-
-
-def shipped_pair_is_here() -> bool:
-    with closing(open_workspace()) as workspace:
-        return workspace.state("embedded").status == "ready"
 
 
 def choose_tiny(page: Page) -> None:
@@ -53,14 +49,13 @@ def test_a_message_is_answered_with_live_figures(page: Page, app: RunningApp) ->
     expect(page.locator("#chat-prompt textarea")).to_have_value("")
     run = newest_run(app)
     assert (run["source"], run["mode"], run["prompt"]) == ("chat", "dflash", QUESTION)
-    if shipped_pair_is_here():
-        expect(page.locator("#chat-log .bot").last).to_contain_text("9")
+    expect(page.locator("#chat-log .bot").last).to_contain_text("9")
 
 
 def test_stop_ends_the_reply_at_once_and_the_run_is_kept(page: Page, app: RunningApp) -> None:
     choose_tiny(page)
     choose(page, "drafter", "none")
-    set_limit(page, "chat", 4096)
+    set_limit(page, "chat", ENDLESS)
     send(page, "Talk and talk")
     expect(page.locator("#chat-status")).to_contain_text("Generating")
     page.locator("#chat-stop").click()
@@ -68,7 +63,7 @@ def test_stop_ends_the_reply_at_once_and_the_run_is_kept(page: Page, app: Runnin
     expect(page.locator("#chat-send")).to_be_visible()
     run = newest_run(app)
     assert (run["finish_reason"], run["prompt"]) == ("cancelled", "Talk and talk")
-    assert 0 < run["num_output_tokens"] < 4096
+    assert 0 < run["num_output_tokens"] < ENDLESS
 
 
 def test_a_race_ends_with_a_speedup_and_identical(page: Page, app: RunningApp) -> None:
@@ -81,8 +76,7 @@ def test_a_race_ends_with_a_speedup_and_identical(page: Page, app: RunningApp) -
         expect(page.locator(f"#race-cards-{lane}")).to_contain_text("tok/s")
     texts = [page.locator(f"#race-text-{lane}").inner_text() for lane in ("ar", "dflash")]
     assert texts[0] == texts[1] != ""
-    if shipped_pair_is_here():
-        assert "9" in texts[0]
+    assert "9" in texts[0]
 
 
 def test_history_shows_the_runs_and_deletes_one_after_asking(page: Page, app: RunningApp) -> None:
@@ -100,6 +94,24 @@ def test_history_shows_the_runs_and_deletes_one_after_asking(page: Page, app: Ru
     page.locator("#history-confirm").click()
     expect(page.locator("#history-notice")).to_contain_text(f"Run {run['id']} is deleted")
     expect(row).to_have_count(0)
+
+
+def test_one_click_downloads_what_is_filtered_now(page: Page) -> None:
+    for text in ("Apple question", "Pear question"):
+        send(page, text)
+        expect(page.locator("#chat-log .user", has_text=text)).to_have_count(1)
+        expect(page.locator("#chat-status")).to_contain_text(ENDED)
+        page.locator("#chat-clear").click()
+        expect(page.locator("#chat-log .user")).to_have_count(0)
+    open_tab(page, "History")
+    for text, other in (("Apple", "Pear"), ("Pear", "Apple")):
+        page.locator("#history-text textarea, #history-text input").fill(f"{text} question")
+        with page.expect_download() as download:
+            page.locator("#history-export").click()
+        assert download.value.suggested_filename == "runs.csv"
+        rows = download.value.path().read_text(encoding="utf-8")
+        assert f"{text} question" in rows
+        assert f"{other} question" not in rows
 
 
 def test_markup_in_prompt_and_reply_is_inert_everywhere(page: Page) -> None:
@@ -138,7 +150,7 @@ def test_a_second_browser_tab_waits_for_the_device(open_browser_tab: OpenTab) ->
     first, second = open_browser_tab(), open_browser_tab()
     choose_tiny(first)
     choose(first, "drafter", "none")
-    set_limit(first, "chat", 4096)
+    set_limit(first, "chat", ENDLESS)
     send(first, "Hold the device")
     expect(first.locator("#chat-status")).to_contain_text("Generating")
     send(second, "Wait your turn")
@@ -151,7 +163,7 @@ def test_a_closed_browser_tab_stops_its_run(open_browser_tab: OpenTab, app: Runn
     page = open_browser_tab()
     choose_tiny(page)
     choose(page, "drafter", "none")
-    set_limit(page, "chat", 4096)
+    set_limit(page, "chat", ENDLESS)
     send(page, "Nobody reads this")
     expect(page.locator("#chat-status")).to_contain_text("Generating")
     page.close()
@@ -171,6 +183,18 @@ def test_clear_empties_the_conversation_and_the_next_message_starts_anew(
     send(page, "Second")
     expect(page.locator("#chat-status")).to_contain_text(ENDED)
     assert '"First"' not in newest_run(app)["messages"]
+
+
+def test_what_is_cleared_during_a_run_stays_cleared(page: Page) -> None:
+    choose_tiny(page)
+    choose(page, "drafter", "none")
+    set_limit(page, "chat", ENDLESS)
+    send(page, "Forget this")
+    expect(page.locator("#chat-status")).to_contain_text("Generating")
+    page.locator("#chat-log button[aria-label=Clear]").dispatch_event("click")
+    expect(page.locator("#chat-send")).to_be_visible()
+    expect(page.locator("#chat-log .user")).to_have_count(0)
+    expect(page.locator("#chat-status")).to_have_text("")
 
 
 def test_controls_have_names_and_the_page_fits_a_phone(page: Page, app: RunningApp) -> None:

@@ -52,7 +52,7 @@ def write_tiny_pair(folder: Path, registry: Path) -> None:
     }  # fmt: skip
     torch.manual_seed(1)
     config = Qwen3Config(
-        **shape, num_hidden_layers=4, max_position_embeddings=16_384, eos_token_id=2,
+        **shape, num_hidden_layers=4, max_position_embeddings=32_768, eos_token_id=2,
         bos_token_id=None, pad_token_id=None,
     )  # fmt: skip
     target = Qwen3ForCausalLM(config)
