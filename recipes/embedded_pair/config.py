@@ -35,7 +35,7 @@ class Recipe:
             num_layers=2, block_size=16, target_layer_ids=(1, 2, 3, 4, 5), mask_token_id=MASK_ID
         )
     )
-    drafter_steps: int = 2_800
+    drafter_steps: int = 3_600
     drafter_batch: int = 16
     drafter_anchors: int = 8
     drafter_lr: float = 2e-3
