@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from dflash_app.engine.protocol import LoadOptions
+from dflash_app.errors import RequestError
 from dflash_app.registry.pair import Pair
 from dflash_app.request import Mode
 from dflash_app.ui.format import escape_html, format_bytes, format_decimal, format_ratio
@@ -80,11 +81,13 @@ def build_model_bar(workspace: Workspace) -> ModelBar:
         )  # fmt: skip
         drafter = gr.Dropdown(
             drafter_choices(workspace, first),
+            allow_custom_value=True,  # else Gradio refuses what the pair offered a moment ago
             value=first or NO_DRAFTER, label="Drafter",
             scale=3, min_width=170, elem_id="drafter", interactive=True,
         )  # fmt: skip
         block_size = gr.Dropdown(
             block_choices(workspace, first), value=AUTO, label="Block size", scale=1,
+            allow_custom_value=True,
             min_width=135, elem_id="block-size", interactive=True,
         )  # fmt: skip
         precision = gr.Dropdown(
@@ -129,10 +132,18 @@ def read_choice(values: Sequence[Any]) -> Choice:
     return Choice(
         pair=str(pair or "") if plain else str(drafter),
         mode="ar" if plain else "dflash",
-        block_size=None if plain or block_size in (None, AUTO) else int(block_size),
+        block_size=None if plain else _block_size(block_size),
         dtype=None if dtype in (None, AUTO) else str(dtype),
         device=None if device in (None, AUTO) else str(device),
     )
+
+
+def _block_size(value: Any) -> int | None:
+    if value in (None, AUTO):
+        return None
+    if not str(value).isdecimal():
+        raise RequestError(f"{str(value)[:20]!r} is no block size: choose one from the list.")
+    return int(value)
 
 
 def first_ready(workspace: Workspace) -> str | None:

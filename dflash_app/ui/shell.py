@@ -1,6 +1,6 @@
 """The page: one model bar above tabs that built-ins and plugins add alike."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, TypeVar
@@ -14,7 +14,13 @@ from dflash_app.store.fingerprint import hardware_fingerprint
 from dflash_app.store.records import RunFilter, RunRecord
 from dflash_app.ui.components import Level, render_notice, render_notices
 from dflash_app.ui.live import LiveRun, LiveRuns
-from dflash_app.ui.model_bar import Choice, ModelBar, build_model_bar, connect_model_bar
+from dflash_app.ui.model_bar import (
+    Choice,
+    ModelBar,
+    build_model_bar,
+    connect_model_bar,
+    read_choice,
+)
 from dflash_app.workspace import Workspace
 
 ItemT = TypeVar("ItemT")
@@ -36,7 +42,7 @@ class Page:
 
     Attributes:
         workspace: pairs, models, run log.
-        bar: the shared dropdowns; read them with `read_choice(values of bar.inputs)`.
+        bar: the shared dropdowns; read them with `read(values of bar.inputs)`.
         runs: what is being decoded for which browser tab.
         tab: the tab that is being built, for its `select` event.
     """
@@ -62,6 +68,25 @@ class Page:
     def drop(self, request: gr.Request, place: str) -> None:
         """Stop the browser tab's run in `place`, whose text must not come back."""
         self.runs.drop(session_of(request), place)
+
+    def read(self, values: Sequence[Any]) -> Choice:
+        """What the model bar says.
+
+        A message may be sent before the drafter box has followed a change of the pair: a drafter
+        of another target gives way to the pair's own, which is what the box is about to show.
+
+        Args:
+            values: of `bar.inputs`.
+
+        Raises:
+            RequestError, UnknownPair: a value that no box offers.
+        """
+        choice, pair = read_choice(values), str(values[0] or "")
+        if choice.pair == pair:
+            return choice
+        registry = self.workspace.registry
+        fitting = registry.drafters_for(registry.get(pair).target)
+        return choice if registry.get(choice.pair) in fitting else replace(choice, pair=pair)
 
     def check_ready(self, choice: Choice) -> None:
         """Refuse a pair that is not on this machine before anything is started.

@@ -16,7 +16,7 @@ from dflash_app.race import Verdict, verdict, warm_up
 from dflash_app.request import GenerationRequest, Message
 from dflash_app.ui.components import render_notice, render_status, run_status
 from dflash_app.ui.live import LiveRun
-from dflash_app.ui.model_bar import Choice, read_choice
+from dflash_app.ui.model_bar import Choice
 from dflash_app.ui.run_view import RunView, advise
 from dflash_app.ui.sampling import SamplingControls, as_mode, build_request, build_sampling
 from dflash_app.ui.shell import Page
@@ -86,7 +86,7 @@ class CompareTab:
         """Run a race and show it ten times a second."""
         num_bar = len(self.page.bar.inputs)
         try:
-            choice = _with_drafter(self.page, read_choice(values[:num_bar]))
+            choice = _with_drafter(self.page, self.page.read(values[:num_bar]))
             turns = [Message("user", prompt or "")]
             request = build_request(values[num_bar:], turns, "dflash", choice.block_size)
             self.page.check_ready(choice)

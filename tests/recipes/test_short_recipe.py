@@ -11,6 +11,8 @@ from recipes.embedded_pair.config import SHORT
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+# torch.compile imports parts of torch that torch itself calls deprecated.
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_the_recipe_makes_a_lossless_pair_whose_loss_falls_and_acceptance_rises(tmp_path):
     losses, result, figures = make_pair(SHORT, tmp_path)
 

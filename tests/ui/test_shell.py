@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from dflash_app.errors import PairNotReady, StoreReadOnly, UnknownPair
+from dflash_app.errors import PairNotReady, RequestError, StoreReadOnly, UnknownPair
 from dflash_app.settings import Settings
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.model_bar import read_choice
@@ -131,3 +131,17 @@ def test_no_two_widgets_share_an_id(open_stage: StageOpener) -> None:
     blocks = build_page(open_stage(one_reply), LiveRuns())
     ids = [block.elem_id for block in blocks.blocks.values() if block.elem_id]
     assert sorted(set(ids)) == sorted(ids)
+
+
+def test_a_drafter_of_the_pair_before_gives_way_to_the_pairs_own(open_stage: StageOpener) -> None:
+    page = page_of(open_stage(one_reply))
+    stale = page.read(bar("scripted", "absent"))
+    assert (stale.pair, stale.mode) == ("scripted", "dflash")
+    assert page.read(bar("scripted", "none")).mode == "ar"
+    with pytest.raises(UnknownPair):
+        page.read(bar("scripted", "typed by hand"))
+
+
+def test_a_block_size_that_is_no_number_is_refused() -> None:
+    with pytest.raises(RequestError, match="no block size"):
+        read_choice(["scripted", "scripted", "many", "auto", "auto"])

@@ -19,7 +19,7 @@ from dflash_app.ui.components import (
 )
 from dflash_app.ui.format import escape_markdown, well_formed
 from dflash_app.ui.live import LiveRun
-from dflash_app.ui.model_bar import Choice, read_choice
+from dflash_app.ui.model_bar import Choice
 from dflash_app.ui.run_view import RunView, advise
 from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
 from dflash_app.ui.shell import Page
@@ -165,7 +165,7 @@ def _reply(
     """Stream one reply. Whatever happens, the user's text is in the log or back in its box."""
     num_bar = len(tab.page.bar.inputs)
     try:
-        choice = read_choice(values[:num_bar])
+        choice = tab.page.read(values[:num_bar])
         asked = [*turns, Message("user", prompt)]
         request = build_request(values[num_bar:], asked, choice.mode, choice.block_size)
         tab.page.check_ready(choice)
@@ -203,7 +203,8 @@ def _progress(
     status = run_status(run.phase, view.finished, stopped=run.stopped)
     shown = render_status(status, busy=run.phase != "ended")
     if run.dropped:
-        return {tab.status: shown}
+        # An update that was under way when the log was cleared may have filled it again.
+        return {tab.log: [], tab.status: shown}
     return {
         tab.log: _bubbles(asked, view.text),
         tab.status: shown,
@@ -217,7 +218,7 @@ def _ending(
 ) -> Update:
     """The last update: keep the turn if it has a reply, else give the text back."""
     if run.dropped:
-        return {tab.status: render_status(""), **_buttons(tab, busy=False)}
+        return {tab.log: [], tab.status: render_status(""), **_buttons(tab, busy=False)}
     update = {**_progress(tab, asked, choice, run, view), **_buttons(tab, busy=False)}
     kept = [*asked, Message("assistant", view.text)] if view.text else asked[:-1]
     update |= {tab.log: _bubbles(kept), tab.turns: kept}

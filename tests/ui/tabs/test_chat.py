@@ -212,7 +212,9 @@ def test_what_was_cleared_during_a_run_does_not_come_back(
     find_handler(chat.blocks, "on_clear")(visitor())
     pair.gate.set()
     shown = last(updates)
-    assert set(shown) == {"chat-status", "chat-send", "chat-stop", "chat-retry", "chat-clear"}
+    buttons = {"chat-send", "chat-stop", "chat-retry", "chat-clear"}
+    assert set(shown) == {"chat-log", "chat-status"} | buttons
+    assert shown["chat-log"] == []
     assert shown["chat-send"].visible is True
     assert "Stopping" not in shown["chat-status"]
 
