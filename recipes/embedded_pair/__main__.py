@@ -118,7 +118,7 @@ def drafter_training(recipe: Recipe, out: Path) -> TrainingConfig:
         num_steps=recipe.drafter_steps,
         optimizer="muon",
         learning_rate=recipe.drafter_lr,
-        dtype="bfloat16",
+        dtype=recipe.drafter_dtype,
         seed=recipe.seed,
         evaluate_every=max(1, recipe.drafter_steps // 4),
         num_evaluated=48,

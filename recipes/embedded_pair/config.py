@@ -1,6 +1,7 @@
 """The two forms of the recipe: the one that made the shipped pair, and a short one for CI."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from dflash_app.training.config import DrafterShape
 from recipes.embedded_pair.target import TargetConfig
@@ -23,6 +24,7 @@ class Recipe:
         drafter_batch: sequences a step.
         drafter_anchors: blocks of each sequence.
         drafter_lr: peak rate.
+        drafter_dtype: of its compute; bfloat16 is compiled.
     """
 
     seed: int = 1
@@ -39,6 +41,7 @@ class Recipe:
     drafter_batch: int = 16
     drafter_anchors: int = 8
     drafter_lr: float = 2e-3
+    drafter_dtype: Literal["float32", "bfloat16"] = "bfloat16"
 
 
 FULL = Recipe()
@@ -54,6 +57,7 @@ SHORT = replace(
         batch_rows=8,
         long_every=1_000,
         warmup_steps=20,
+        compiled=False,
     ),
     num_drafter_conversations=600,
     drafter=DrafterShape(
@@ -61,4 +65,5 @@ SHORT = replace(
     ),
     drafter_steps=200,
     drafter_batch=8,
+    drafter_dtype="float32",
 )

@@ -33,6 +33,7 @@ class TargetConfig:
         warmup_steps: linear rise.
         seed: of weights and data.
         save_every: steps between checkpoints.
+        compiled: use torch.compile; it costs a minute before it saves any.
     """
 
     shape: TargetShape = field(default_factory=TargetShape)
@@ -46,6 +47,7 @@ class TargetConfig:
     warmup_steps: int = 100
     seed: int = 20261120
     save_every: int = 250
+    compiled: bool = True
 
 
 def train_target(
@@ -65,7 +67,7 @@ def train_target(
     optimizer = MasterOptimizer(model, matrix_lr=config.matrix_lr, other_lr=config.other_lr)
     model.to(torch.bfloat16)
     start = _resume(optimizer, folder / CHECKPOINT)
-    forward = compiled_if_possible(model, log)
+    forward = compiled_if_possible(model, log) if config.compiled else model
     source = _mixed_batches(config, tokenizer, excluded, skip=start)
     positions = {
         n: model.positions(n, torch.bfloat16)
