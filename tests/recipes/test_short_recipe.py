@@ -9,7 +9,7 @@ from recipes.embedded_pair.__main__ import make_pair
 from recipes.embedded_pair.config import SHORT
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 # torch.compile imports parts of torch that torch itself calls deprecated.
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
