@@ -47,8 +47,9 @@ BPE tokenizer of {vocab_size} tokens with single digits; the target is trained o
 {target_tokens:,} tokens ({target_steps:,} steps, bfloat16 with float32 masters, Muon and AdamW);
 it then answers {num_conversations:,} training prompts greedily, and the drafter learns random
 blocks of these replies ({drafter_steps:,} steps; see drafter/training.json). Held-out questions
-are excluded from all training text, and no worked factorisation in it passes through a held-out
-number. Context {context_length:,} positions.
+are excluded from all training text, and no whole factorisation in it passes through a held-out
+number; a single division of another number may end at one (392 ÷ 2 = 196).
+Context {context_length:,} positions.
 
 Measured on two CPU cores. Trained on synthetic text only; it holds no personal data.
 """
