@@ -44,7 +44,9 @@ class TrainingConfig(BaseModel):
         max_new_tokens: limit of a regenerated reply.
         sequence_length: tokens of a training sequence; what is longer is cut.
         batch_sequences: sequences a step.
-        anchors_per_sequence: random blocks of a sequence in each step.
+        batch_tokens: a step of long sequences holds fewer, to read no more tokens than this.
+        anchors_per_sequence: random blocks of a sequence in each step; more where a step holds
+            fewer sequences, so that every step learns from as many blocks.
         num_steps: optimiser steps.
         optimizer: "adamw" as in the paper, or "muon" for matrices (AdamW for the rest).
         learning_rate: peak.
@@ -72,6 +74,7 @@ class TrainingConfig(BaseModel):
     max_new_tokens: int = Field(default=256, ge=1)
     sequence_length: int = Field(default=384, ge=16)
     batch_sequences: int = Field(default=16, ge=1)
+    batch_tokens: int = Field(default=16_384, ge=128)
     anchors_per_sequence: int = Field(default=8, ge=1)
     num_steps: int = Field(default=2000, ge=1)
     optimizer: Literal["adamw", "muon"] = "adamw"

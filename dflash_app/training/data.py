@@ -45,11 +45,12 @@ class Sequences:
         reply = (positions >= self.starts[rows, None]) & (positions < self.lengths[rows, None])
         return self.token_ids[rows, :width].long(), reply
 
-    def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def shuffled(self, size: int, max_tokens: int, generator: torch.Generator) -> Iterator[Tensor]:
         """Row numbers of batches without end, sequences of like length together.
 
         Args:
             size: rows a batch.
+            max_tokens: long sequences come in fewer rows, so that a batch holds no more tokens.
             generator: random state.
         """
         buckets = (self.lengths - 1) // _BUCKET
@@ -58,7 +59,8 @@ class Sequences:
             for bucket in sorted(set(buckets.tolist())):
                 rows = torch.nonzero(buckets == bucket).flatten()
                 rows = rows[torch.randperm(len(rows), generator=generator)]
-                batches += [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
+                fit = max(1, min(size, max_tokens // ((bucket + 1) * _BUCKET)))
+                batches += [rows[i : i + fit] for i in range(0, len(rows) - fit + 1, fit)]
             if not batches:
                 raise TrainingError(
                     f"There are fewer than {size} sequences of like length: give more "

@@ -108,7 +108,9 @@ class _Run:
         warmup_steps = round(config.warmup_ratio * config.num_steps)
         bfloat16 = config.dtype == "bfloat16"
         forward = compiled_if_possible(self._loss, self.log) if bfloat16 else self._loss
-        order = self.sequences.shuffled(config.batch_sequences, self._generator)
+        order = self.sequences.shuffled(
+            config.batch_sequences, config.batch_tokens, self._generator
+        )
         if self._step == 0:
             self._evaluate()
         since, prefix = time.perf_counter(), 0.0
@@ -133,11 +135,11 @@ class _Run:
         self._finish()
 
     def _draw(self, token_ids: Tensor, reply: Tensor) -> Blocks:
-        shape = self.config.drafter
+        config, shape = self.config, self.config.drafter
         return draw_blocks(
             token_ids,
             reply,
-            num_anchors=self.config.anchors_per_sequence,
+            num_anchors=config.anchors_per_sequence * config.batch_sequences // len(token_ids),
             block_size=shape.block_size,
             mask_token_id=shape.mask_token_id,
             generator=self._generator,

@@ -25,7 +25,12 @@ from dflash_app.training.config import TrainingConfig
 from dflash_app.training.trainer import TrainingResult, train_drafter
 from recipes.embedded_pair.card import model_card
 from recipes.embedded_pair.config import FULL, SHORT, Recipe
-from recipes.embedded_pair.dialogue import conversations, held_out_tasks, normalise
+from recipes.embedded_pair.dialogue import (
+    conversation,
+    conversations,
+    held_out_tasks,
+    normalise,
+)
 from recipes.embedded_pair.report import LONG_TOKENS, messages_of, report
 from recipes.embedded_pair.target import train_target
 from recipes.embedded_pair.target_model import export_target
@@ -113,7 +118,10 @@ def drafter_training(recipe: Recipe, out: Path) -> TrainingConfig:
         held_out=out / "held_out.jsonl",
         output=out / "drafter_run",
         drafter=recipe.drafter,
+        max_new_tokens=recipe.max_new_tokens,
+        sequence_length=recipe.target.shape.context_length,
         batch_sequences=recipe.drafter_batch,
+        batch_tokens=recipe.drafter_batch_tokens,
         anchors_per_sequence=recipe.drafter_anchors,
         num_steps=recipe.drafter_steps,
         optimizer="muon",
@@ -121,7 +129,7 @@ def drafter_training(recipe: Recipe, out: Path) -> TrainingConfig:
         dtype=recipe.drafter_dtype,
         seed=recipe.seed,
         evaluate_every=max(1, recipe.drafter_steps // 4),
-        num_evaluated=48,
+        num_evaluated=recipe.num_evaluated,
     )
 
 
@@ -156,8 +164,17 @@ def _target(
 
 def _write_conversations(recipe: Recipe, excluded: frozenset[str], out: Path) -> None:
     """Prompts for the drafter, and the held-out ones in a fixed mixed order."""
-    source = conversations(recipe.seed + 100, excluded=excluded)
-    picked = itertools.islice(source, recipe.num_drafter_conversations)
+    short = itertools.islice(
+        conversations(recipe.seed + 100, excluded=excluded), recipe.num_drafter_conversations
+    )
+    rng = random.Random(recipe.seed + 200)
+    # A token is about three characters: every length from a short talk to the whole context.
+    context = recipe.target.shape.context_length
+    long = (
+        conversation(rng, 4, rng.randint(context // 2, 3 * context), excluded)
+        for _ in range(recipe.num_long_conversations)
+    )
+    picked = itertools.chain(short, long)
     _write_lines(out / "conversations.jsonl", (messages_of(each) for each in picked))
     tasks = held_out_tasks(recipe.seed, recipe.num_held_out)
     random.Random(recipe.seed).shuffle(tasks)
@@ -179,6 +196,7 @@ def _report(recipe: Recipe, out: Path, result: TrainingResult) -> dict[str, Any]
         seed=recipe.seed,
         num_per_kind=recipe.num_held_out,
         num_long_per_kind=max(1, recipe.num_held_out // 12),
+        max_new_tokens=recipe.max_new_tokens,
     )
     (out / "report.json").write_text(
         json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from recipes.embedded_pair.dialogue import Conversation, conversation, held_out_
 from recipes.embedded_pair.grading import is_right
 from recipes.embedded_pair.task import Task
 
-MAX_NEW_TOKENS = 300
 LONG_TOKENS = 1_500
 """A long conversation holds at least so many tokens before the question."""
 
@@ -46,6 +46,7 @@ def report(
     seed: int,
     num_per_kind: int,
     num_long_per_kind: int,
+    max_new_tokens: int,
     log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Ask every held-out question with DFlash and with plain decoding, and grade the replies.
@@ -56,6 +57,7 @@ def report(
         seed: of the held-out set, as in training.
         num_per_kind: questions of each kind, as in training.
         num_long_per_kind: of these, asked again after a long conversation.
+        max_new_tokens: limit of a reply.
         log: is told one line a kind.
 
     Returns:
@@ -69,8 +71,9 @@ def report(
     reports, everything, long = {}, [], []
     failures: list[dict[str, str]] = []
     rng = random.Random(seed)
+    ask = partial(_ask, models, tokenizer, max_new_tokens)
     for kind, tasks in kinds.items():
-        asked = [_ask(models, tokenizer, (), task) for task in tasks]
+        asked = [ask((), task) for task in tasks]
         reports[kind] = asdict(_summary(asked))
         everything += asked
         failures += [
@@ -79,7 +82,7 @@ def report(
             if not a.right
         ]
         before = [_long_history(tokenizer, rng) for _ in range(num_long_per_kind)]
-        long += [_ask(models, tokenizer, h, t) for h, t in zip(before, tasks, strict=False)]
+        long += [ask(history, task) for history, task in zip(before, tasks, strict=False)]
         log(f"{kind}: {reports[kind]}")
     return {
         "kinds": reports,
@@ -100,10 +103,16 @@ class _Asked:
     lossless: bool
 
 
-def _ask(models: TorchModels, tokenizer: Any, history: Sequence[Message], task: Task) -> _Asked:
+def _ask(
+    models: TorchModels,
+    tokenizer: Any,
+    max_new_tokens: int,
+    history: Sequence[Message],
+    task: Task,
+) -> _Asked:
     prompt_ids = encode_prompt(tokenizer, [*history, Message("user", task.prompt)])
-    decoded = decode_greedy(models, prompt_ids, MAX_NEW_TOKENS)
-    plain = decode_greedy(models, prompt_ids, MAX_NEW_TOKENS, mode="ar")
+    decoded = decode_greedy(models, prompt_ids, max_new_tokens)
+    plain = decode_greedy(models, prompt_ids, max_new_tokens, mode="ar")
     text = str(tokenizer.decode(decoded.token_ids, skip_special_tokens=True))
     same = decoded.token_ids == plain.token_ids
     return _Asked(task, text, decoded, is_right(task, text), same)

@@ -37,7 +37,7 @@ class TargetConfig:
     """
 
     shape: TargetShape = field(default_factory=TargetShape)
-    num_steps: int = 6_500
+    num_steps: int = 7_500
     batch_rows: int = 16
     row_length: int = 256
     long_every: int = 24

@@ -125,9 +125,17 @@ def test_batches_hold_sequences_of_like_length_and_mark_the_reply():
     lengths = torch.tensor([20, 30, 200, 210])
     token_ids = torch.arange(4 * 256).view(4, 256).int()
     sequences = Sequences(token_ids, lengths, torch.tensor([5, 6, 7, 8]))
-    order = sequences.shuffled(2, torch.Generator().manual_seed(0))
+    order = sequences.shuffled(2, 16_384, torch.Generator().manual_seed(0))
     seen = [set(next(order).tolist()) for _ in range(4)]
     assert all(rows in ({0, 1}, {2, 3}) for rows in seen)
     ids, reply = sequences.batch(torch.tensor([0, 1]))
     assert ids.shape == (2, 128)
     assert reply[0].nonzero().flatten().tolist() == list(range(5, 20))
+
+
+def test_a_batch_of_long_sequences_holds_no_more_tokens_than_it_may():
+    lengths = torch.tensor([100] * 8 + [500] * 4 + [2_000] * 2)
+    sequences = Sequences(torch.zeros(14, 2_048).int(), lengths, torch.ones(14).long())
+    order = sequences.shuffled(4, 1_024, torch.Generator().manual_seed(0))
+    sizes = {(int(lengths[rows[0]]), len(rows)) for rows in (next(order) for _ in range(12))}
+    assert sizes == {(100, 4), (500, 2), (2_000, 1)}  # one even where it alone is too long
