@@ -55,7 +55,8 @@ class TrainingConfig(BaseModel):
         gamma: decay of the loss over positions, weight exp(-(k - 1) / gamma); 7, 5, 4 for blocks of
             16, 10, 8 in the paper.
         warm_start: begin with the target's top layers and the deepest tap passed through.
-        dtype: of compute; masters are float32.
+        dtype: of compute; "auto" takes the one that this machine is faster in. Masters are float32.
+        compiled: use torch.compile; it costs a minute or more before it saves any.
         num_threads: of the CPU; None leaves the library's own.
         seed: of weights, order and anchors.
         evaluate_every: steps between measurements of the real acceptance.
@@ -83,7 +84,8 @@ class TrainingConfig(BaseModel):
     clip: float = Field(default=1.0, gt=0)
     gamma: float = Field(default=7.0, gt=0)
     warm_start: bool = True
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    compiled: bool = False
     num_threads: int | None = Field(default=None, ge=1)
     seed: int = 0
     evaluate_every: int = Field(default=500, ge=1)

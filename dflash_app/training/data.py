@@ -238,7 +238,7 @@ def _answer(target: TorchTarget, prompts: list[list[int]], max_new: int) -> list
         output = target.model.generate(
             ids,
             attention_mask=mask,
-            max_new_tokens=max_new,
+            max_new_tokens=min(max_new, target.context_length - width),
             do_sample=False,
             eos_token_id=sorted(eos_ids),
             pad_token_id=0,

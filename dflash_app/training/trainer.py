@@ -25,10 +25,10 @@ from dflash_app.training.data import Sequences, load_sequences, read_conversatio
 from dflash_app.training.evaluation import decode_greedy, mean_acceptance_length
 from dflash_app.training.loss import block_loss, drafted_prefix
 from dflash_app.training.optimizer import MasterOptimizer, learning_rate_scale
+from dflash_app.training.precision import resolve_dtype
 from dflash_app.training.provenance import write_provenance
 
 _LOG_EVERY = 25
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _DAMAGED = (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError)
 """What reading a checkpoint that is cut, foreign or of another shape raises."""
 
@@ -90,7 +90,7 @@ class _Run:
         drafter = DFlashDrafter(drafter_config(config, target), attention="eager")
         if config.warm_start:
             warm_start(drafter, target)
-        dtype = _DTYPES[config.dtype]
+        dtype = resolve_dtype(config.dtype, log)
         matrix_lr = config.learning_rate if config.optimizer == "muon" else None
         optimizer = MasterOptimizer(
             drafter, matrix_lr=matrix_lr, other_lr=config.learning_rate, clip=config.clip
@@ -106,8 +106,7 @@ class _Run:
         """Run the remaining steps."""
         config = self.config
         warmup_steps = round(config.warmup_ratio * config.num_steps)
-        bfloat16 = config.dtype == "bfloat16"
-        forward = compiled_if_possible(self._loss, self.log) if bfloat16 else self._loss
+        forward = compiled_if_possible(self._loss, self.log) if config.compiled else self._loss
         order = self.sequences.shuffled(
             config.batch_sequences, config.batch_tokens, self._generator
         )

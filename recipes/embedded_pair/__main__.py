@@ -126,7 +126,8 @@ def drafter_training(recipe: Recipe, out: Path) -> TrainingConfig:
         num_steps=recipe.drafter_steps,
         optimizer="muon",
         learning_rate=recipe.drafter_lr,
-        dtype=recipe.drafter_dtype,
+        dtype="auto",
+        compiled=recipe.compiled,
         seed=recipe.seed,
         evaluate_every=max(1, recipe.drafter_steps // 4),
         num_evaluated=recipe.num_evaluated,
@@ -156,7 +157,7 @@ def _target(
     folder = out / "target"
     if (folder / "tokenizer_config.json").exists():
         return []
-    model, losses = train_target(recipe.target, tokenizer, excluded, out)
+    model, losses = train_target(recipe.target, tokenizer, excluded, out, compiled=recipe.compiled)
     export_target(model, folder, TURN_END_ID, END_OF_TEXT_ID)
     save_tokenizer(tokenizer, folder, recipe.target.shape.context_length)
     return losses
@@ -168,10 +169,10 @@ def _write_conversations(recipe: Recipe, excluded: frozenset[str], out: Path) ->
         conversations(recipe.seed + 100, excluded=excluded), recipe.num_drafter_conversations
     )
     rng = random.Random(recipe.seed + 200)
-    # A token is about three characters: every length from a short talk to the whole context.
+    # A token is about two characters: every length from a short talk to nearly the whole context.
     context = recipe.target.shape.context_length
     long = (
-        conversation(rng, 4, rng.randint(context // 2, 3 * context), excluded)
+        conversation(rng, 4, rng.randint(context // 2, 2 * context - 500), excluded)
         for _ in range(recipe.num_long_conversations)
     )
     picked = itertools.chain(short, long)

