@@ -91,7 +91,7 @@ def _measure_page(options: argparse.Namespace, results: dict[str, Any]) -> list[
         num_prompts=options.page_prompts,
     )
     results["page"], results["start"] = page, start
-    header = ("replies", "mode", "kept", "page tok/s", "alone tok/s", "seconds", "runs")
+    header = ("replies", "mode", "kept", "page tok/s", "alone tok/s", "seconds", "runs", "of pairs")
     rows = [
         (length, mode, *group.values())
         for length, modes in page["replies"].items()

@@ -1,6 +1,6 @@
 """Small pieces of the page as inert HTML: figures, notices, the status line of a run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,15 @@ def render_cards(cards: Sequence[Card]) -> str:
         for card in cards
     )
     return f'<dl class="cards">{drawn}</dl>'
+
+
+def render_parts(parts: Mapping[str, str]) -> str:
+    """Pieces of HTML below each other in one, each in an element of its id.
+
+    What changes together is one component: each further one costs Gradio at every look.
+    """
+    drawn = (f'<div id="{elem_id}">{html}</div>' for elem_id, html in parts.items())
+    return f'<div class="parts">{"".join(drawn)}</div>'
 
 
 def render_notice(text: str, level: Level = "info") -> str:
@@ -110,8 +119,8 @@ def run_status(phase: Phase, finished: Finished | None, *, stopped: bool = False
 
 
 def render_status(text: str, *, busy: bool = False) -> str:
-    """The status line; `busy` adds a pulse."""
+    """The status line; `busy` adds a dot."""
     if not text:
         return '<div class="run-status" aria-live="polite"></div>'
-    dot = '<span class="pulse" aria-hidden="true"></span>' if busy else ""
+    dot = '<span class="dot" aria-hidden="true"></span>' if busy else ""
     return f'<div class="run-status" aria-live="polite">{dot}{escape_html(text)}</div>'

@@ -1,5 +1,7 @@
 """A race as inert HTML: each lane's text and figures, and the outcome."""
 
+from typing import Literal
+
 from dflash_app.metrics import RunMetrics
 from dflash_app.race import Verdict, speedup
 from dflash_app.ui.components import Card, count_or_unknown, render_cards
@@ -11,6 +13,18 @@ from dflash_app.ui.format import (
     format_ratio,
     format_speed,
 )
+
+_TITLES = {"ar": ("Plain decoding", "one token a step"), "dflash": ("DFlash", "a block a step")}
+
+
+def render_lane(name: Literal["ar", "dflash"], metrics: RunMetrics, text: str) -> str:
+    """One lane: its title, figures and output."""
+    title, hint = _TITLES[name]
+    return (
+        f'<div class="lane"><div class="lane-title">{title}<small>{hint}</small></div>'
+        f'<div id="race-cards-{name}">{lane_cards(metrics)}</div>'
+        f'<div id="race-text-{name}">{render_lane_text(text)}</div></div>'
+    )
 
 
 def lane_cards(metrics: RunMetrics) -> str:

@@ -11,29 +11,26 @@ import gradio as gr
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import DFlashAppError, PairNotReady, StoreError
 from dflash_app.events import DecodeEvent
-from dflash_app.metrics import RunMetrics
 from dflash_app.race import Verdict, verdict, warm_up
 from dflash_app.request import GenerationRequest, Message
-from dflash_app.ui.components import render_notice, render_status, run_status
+from dflash_app.ui.components import render_notice, render_parts, render_status, run_status
+from dflash_app.ui.flow import Update, connect_flow
 from dflash_app.ui.live import LiveRun
 from dflash_app.ui.model_bar import Choice
 from dflash_app.ui.run_view import RunView, advise
 from dflash_app.ui.sampling import SamplingControls, as_mode, build_request, build_sampling
 from dflash_app.ui.shell import Page
-from dflash_app.ui.strip import render_empty_strip
 
-from .render import lane_cards, render_lane_text, render_outcome
+from .render import render_lane, render_outcome
 
 PLACE = "compare"
 DEFAULT_PROMPT = "How many positive whole-number divisors does 196 have?"
-MAX_WAITING = 32
 WARM_UP_TOKENS = 8
 """Of each lane: few, because Stop waits for them."""
 
 AR, DFLASH = 0, 1
 
 LaneEvent = tuple[int, DecodeEvent]
-Update = dict[Any, Any]
 
 
 class Warmth:
@@ -50,14 +47,6 @@ class Warmth:
 
 
 @dataclass(frozen=True, slots=True)
-class LanePane:
-    """The widgets of one lane."""
-
-    cards: gr.HTML
-    text: gr.HTML
-
-
-@dataclass(frozen=True, slots=True)
 class CompareTab:
     """The tab's widgets and the page they are on."""
 
@@ -67,16 +56,13 @@ class CompareTab:
     stop: gr.Button
     notice: gr.HTML
     outcome: gr.HTML
-    status: gr.HTML
-    panes: tuple[LanePane, LanePane]
-    strip: gr.HTML
+    panel: gr.HTML
     sampling: SamplingControls
     warmth: Warmth
 
     @property
     def outputs(self) -> list[Any]:
-        panes = [widget for pane in self.panes for widget in (pane.cards, pane.text)]
-        return [self.start, self.stop, self.notice, self.outcome, self.status, self.strip, *panes]
+        return [self.notice, self.outcome, self.panel]
 
     def on_stop(self, request: gr.Request) -> None:
         """Cancel both lanes within one step; the race's own updates say so."""
@@ -99,11 +85,13 @@ class CompareTab:
             PLACE,
             lambda: _decode(self.page, self.warmth, choice, request, view),
         )
-        yield {self.notice: "", self.outcome: "", **_buttons(self, busy=True), **_lanes(self, view)}
+        begun = render_status(run_status("loading", None), busy=True)
+        yield {self.notice: "", self.outcome: "", self.panel: _render_race(view, begun)}
         for items in run.looks():
             for lane, event in items:
                 view.lanes[lane].add([event])
-            yield {**_lanes(self, view), self.status: _say_status(run, view)}
+            if run.phase != "ended":
+                yield {self.panel: _render_race(view, _say_status(run, view))}
         yield _ending(self, run, view)
 
 
@@ -123,40 +111,25 @@ def build(page: Page) -> None:
             min_width=220, elem_id="race-prompt",
         )  # fmt: skip
         with gr.Column(scale=1, min_width=110, elem_classes="slim"):
-            start = gr.Button("Race", variant="primary", elem_id="race-start")
-            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="race-stop")
+            start = gr.Button(
+                "Race", variant="primary", elem_id="race-start", elem_classes="while-idle"
+            )
+            stop = gr.Button("Stop", variant="stop", elem_id="race-stop", elem_classes="while-busy")
     notice = gr.HTML(elem_id="race-notice")
     outcome = gr.HTML(elem_id="race-outcome")
-    status = gr.HTML(render_status(""), elem_id="race-status")
-    with gr.Row(equal_height=False):
-        panes = (
-            _build_pane("Plain decoding", "one token a step", "ar"),
-            _build_pane("DFlash", "a block a step", "dflash"),
-        )
-    strip = gr.HTML(render_empty_strip(), elem_id="race-strip")
+    panel = gr.HTML(_render_race(RaceView()), elem_id="race-panel")
     with gr.Accordion("Sampling and limits of both lanes", open=False, elem_id="race-settings"):
         sampling = build_sampling("race")
-    tab = CompareTab(
-        page, prompt, start, stop, notice, outcome, status, panes, strip, sampling, Warmth()
-    )
-    gr.on(
+    tab = CompareTab(page, prompt, start, stop, notice, outcome, panel, sampling, Warmth())
+    connect_flow(
         [start.click, prompt.submit],
         tab.on_race,
+        gr.State(None),
         inputs=[prompt, *page.bar.inputs, *sampling.inputs],
         outputs=tab.outputs,
-        show_progress="hidden",
-        concurrency_limit=MAX_WAITING,
-        api_visibility="private",
+        live=[panel],
     )
     stop.click(tab.on_stop, queue=False, show_progress="hidden", api_visibility="private")
-
-
-def _build_pane(title: str, hint: str, name: str) -> LanePane:
-    with gr.Column(min_width=300):
-        gr.HTML(f'<div class="lane-title">{title}<small>{hint}</small></div>')
-        cards = gr.HTML(lane_cards(RunMetrics()), elem_id=f"race-cards-{name}")
-        text = gr.HTML(render_lane_text(""), elem_id=f"race-text-{name}")
-    return LanePane(cards, text)
 
 
 def _with_drafter(page: Page, choice: Choice) -> Choice:
@@ -198,12 +171,18 @@ def _judged(
         raise problem
 
 
-def _lanes(tab: CompareTab, view: RaceView) -> Update:
-    update: Update = {tab.strip: view.lanes[DFLASH].render_strip()}
-    for pane, lane in zip(tab.panes, view.lanes, strict=True):
-        update[pane.cards] = lane_cards(lane.metrics())
-        update[pane.text] = render_lane_text(lane.text)
-    return update
+def _render_race(view: RaceView, status: str = "") -> str:
+    lanes = "".join(
+        render_lane(name, lane.metrics(), lane.text)
+        for name, lane in zip(("ar", "dflash"), view.lanes, strict=True)
+    )
+    return render_parts(
+        {
+            "race-status": status or render_status(""),
+            "race-lanes": lanes,
+            "race-strip": view.lanes[DFLASH].render_strip(),
+        }
+    )
 
 
 def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
@@ -214,7 +193,7 @@ def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
 
 
 def _ending(tab: CompareTab, run: LiveRun[LaneEvent], view: RaceView) -> Update:
-    update = {**_buttons(tab, busy=False), **_lanes(tab, view), tab.status: _say_status(run, view)}
+    update: Update = {tab.panel: _render_race(view, _say_status(run, view))}
     if run.error is not None:
         update[tab.notice] = render_notice(str(run.error), "error")
     elif run.broken:
@@ -227,7 +206,3 @@ def _ending(tab: CompareTab, run: LiveRun[LaneEvent], view: RaceView) -> Update:
         metrics = [lane.metrics() for lane in view.lanes]
         update[tab.outcome] = render_outcome(metrics[AR], metrics[DFLASH], view.verdict)
     return update
-
-
-def _buttons(tab: CompareTab, *, busy: bool) -> Update:
-    return {tab.start: gr.Button(visible=not busy), tab.stop: gr.Button(visible=busy)}

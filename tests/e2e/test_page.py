@@ -185,6 +185,29 @@ def test_clear_empties_the_conversation_and_the_next_message_starts_anew(
     assert '"First"' not in newest_run(app)["messages"]
 
 
+def test_a_message_typed_during_a_reply_stays_in_its_box_until_the_reply_has_ended(
+    page: Page,
+) -> None:
+    choose_tiny(page)
+    choose(page, "drafter", "none")
+    set_limit(page, "chat", ENDLESS)
+    send(page, "First")
+    expect(page.locator("#chat-status")).to_contain_text("Generating")
+    expect(page.locator("#chat-send")).to_be_hidden()
+    send(page, "Second")
+    page.wait_for_timeout(1_000)  # the app has answered: with nothing
+    expect(page.locator("#chat-status")).to_contain_text("Generating")
+    page.locator("#chat-stop").click()
+    expect(page.locator("#chat-status")).to_contain_text("Stopped")
+    expect(page.locator("#chat-stop")).to_be_hidden()
+    expect(page.locator("#chat-prompt textarea")).to_have_value("Second")
+    expect(page.locator("#chat-log .user")).to_have_count(1)
+    page.locator("#chat-send").click()
+    expect(page.locator("#chat-log .user")).to_have_count(2)
+    page.locator("#chat-stop").click()
+    expect(page.locator("#chat-status")).to_contain_text("Stopped")
+
+
 def test_what_is_cleared_during_a_run_stays_cleared(page: Page) -> None:
     choose_tiny(page)
     choose(page, "drafter", "none")

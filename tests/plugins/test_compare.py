@@ -18,6 +18,7 @@ from tests.ui.stage import (
     bar,
     find_handler,
     last,
+    play,
     texts,
     two_lanes,
     visitor,
@@ -33,8 +34,7 @@ def race(
 def race_on(
     blocks: gr.Blocks, prompt: str = "How many?", values: list[Any] | None = None
 ) -> Iterator[dict[Any, Any]]:
-    on_race = find_handler(blocks, "on_race")
-    yield from on_race(prompt, visitor(), *(values or [*bar(), *SAMPLING]))
+    yield from play(blocks, "on_race", prompt, visitor(), *(values or [*bar(), *SAMPLING]))
 
 
 def test_both_lanes_end_with_speedup_and_identical(open_stage: StageOpener) -> None:
@@ -101,7 +101,7 @@ def test_a_failure_is_one_sentence_and_gives_the_button_back(open_stage: StageOp
     shown = last(race(open_stage(lambda: ScriptedPair(lanes))))
     assert "Out of memory: choose a smaller pair." in shown["race-notice"]
     assert "race-outcome" not in shown or shown["race-outcome"] == ""
-    assert shown["race-start"].visible is True
+    assert "dot" not in shown["race-status"]
 
 
 def test_stop_ends_both_lanes(open_stage: StageOpener) -> None:

@@ -1,5 +1,6 @@
 """A real workspace whose only backend plays scripts, and the page's events without a browser."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -127,9 +128,35 @@ def find_handler(blocks: gr.Blocks, name: str) -> Callable[..., Any]:
     )
 
 
+def play(blocks: gr.Blocks, name: str, *values: Any) -> Iterator[dict[Any, Any]]:
+    """The updates of a flow, its events fired one after the other as the browser does."""
+    begin = next(fn for fn in blocks.fns.values() if fn.name == name)
+    live = next(fn for fn in blocks.fns.values() if fn.trigger_after == begin._id)
+    end = next(fn for fn in blocks.fns.values() if fn.trigger_after == live._id)
+    state = begin.inputs[-1]
+    update = begin.fn(*values, None)
+    flow = update.pop(state)
+    try:
+        yield update
+        yield from live.fn(flow)
+    finally:
+        flow.close()
+    update = end.fn(flow)
+    assert update.pop(state) is None
+    yield update
+
+
 def texts(update: dict[Any, Any]) -> dict[str, Any]:
-    """An update by elem_id."""
-    return {getattr(widget, "elem_id", None) or "state": value for widget, value in update.items()}
+    """An update by elem_id; a panel counts as the parts it is made of."""
+    shown: dict[str, Any] = {}
+    for widget, value in update.items():
+        elem_id = getattr(widget, "elem_id", None) or "state"
+        if elem_id.endswith("-panel"):
+            _, *parts = re.split(r'<div id="([\w-]+)">', value)
+            shown |= dict(zip(parts[::2], parts[1::2], strict=True))
+        else:
+            shown[elem_id] = value
+    return shown
 
 
 def last(updates: Iterator[dict[Any, Any]]) -> dict[str, Any]:

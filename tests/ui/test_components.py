@@ -5,6 +5,7 @@ from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.ui.components import (
     render_cards,
     render_notice,
+    render_parts,
     render_status,
     run_cards,
     run_status,
@@ -47,6 +48,17 @@ def test_notices_are_inert_and_none_is_drawn_for_no_text() -> None:
     assert render_notice("") == ""
     assert "<script>" not in render_status("<script>", busy=True)
     assert "<i>" not in render_cards(run_cards(METRICS, None, "dflash")).replace("<i>", "")
+
+
+def test_parts_keep_their_order_and_ids() -> None:
+    assert render_parts({"a": "<p>1</p>", "b": "2"}) == (
+        '<div class="parts"><div id="a"><p>1</p></div><div id="b">2</div></div>'
+    )
+
+
+def test_only_a_busy_status_has_the_dot_that_the_buttons_follow() -> None:
+    assert 'class="dot"' in render_status("Generating…", busy=True)
+    assert "dot" not in render_status("Finished") + render_status("")
 
 
 def test_the_status_follows_the_phases() -> None:

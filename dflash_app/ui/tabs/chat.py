@@ -13,10 +13,12 @@ from dflash_app.request import GenerationRequest, Message
 from dflash_app.ui.components import (
     render_cards,
     render_notice,
+    render_parts,
     render_status,
     run_cards,
     run_status,
 )
+from dflash_app.ui.flow import Update, connect_flow
 from dflash_app.ui.format import escape_markdown, well_formed
 from dflash_app.ui.live import LiveRun
 from dflash_app.ui.model_bar import Choice
@@ -26,16 +28,12 @@ from dflash_app.ui.shell import Page
 from dflash_app.ui.strip import render_empty_strip
 
 PLACE = "chat"
-MAX_WAITING = 32
-"""Browser tabs whose runs may wait for the device at once; Gradio's own default is one."""
 
 _WELCOME = (
     "### Ask something\nThe drafter proposes a block of tokens, the target checks all of them in "
     "one forward: same output, fewer steps."
 )
 _BROKEN = "The run broke off by an error of the app itself; the terminal shows it. Try again."
-
-Update = dict[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,7 @@ class ChatTab:
     turns: gr.State
     prompt: gr.Textbox
     notice: gr.HTML
-    status: gr.HTML
-    cards: gr.HTML
-    strip: gr.HTML
+    panel: gr.HTML
     send: gr.Button
     stop: gr.Button
     retry: gr.Button
@@ -58,10 +54,7 @@ class ChatTab:
 
     @property
     def outputs(self) -> list[Any]:
-        return [
-            self.log, self.turns, self.prompt, self.notice, self.status, self.cards, self.strip,
-            self.send, self.stop, self.retry, self.clear,
-        ]  # fmt: skip
+        return [self.log, self.turns, self.prompt, self.notice, self.panel]
 
     @property
     def settings(self) -> list[Any]:
@@ -93,9 +86,7 @@ class ChatTab:
             self.log: [],
             self.turns: [],
             self.notice: "",
-            self.status: render_status(""),
-            self.cards: render_cards(run_cards(RunMetrics(), None, "dflash")),
-            self.strip: render_empty_strip(),
+            self.panel: _render_panel(),
         }
 
 
@@ -117,40 +108,28 @@ def build(page: Page) -> None:
                     elem_id="chat-prompt",
                 )  # fmt: skip
                 send = gr.Button("Send", variant="primary", scale=1, min_width=86,
-                                 elem_id="chat-send")  # fmt: skip
-                stop = gr.Button("Stop", variant="stop", scale=1, min_width=86, visible=False,
-                                 elem_id="chat-stop")  # fmt: skip
+                                 elem_id="chat-send", elem_classes="while-idle")  # fmt: skip
+                stop = gr.Button("Stop", variant="stop", scale=1, min_width=86,
+                                 elem_id="chat-stop", elem_classes="while-busy")  # fmt: skip
             with gr.Row():
                 retry = gr.Button("↻ Retry", size="sm", min_width=80, elem_id="chat-retry")
                 clear = gr.Button("✕ Clear", size="sm", min_width=80, elem_id="chat-clear")
         with gr.Column(scale=2, min_width=320, elem_classes="side-panel"):
-            cards = gr.HTML(
-                render_cards(run_cards(RunMetrics(), None, "dflash")), elem_id="chat-cards"
-            )
-            status = gr.HTML(render_status(""), elem_id="chat-status")
-            strip = gr.HTML(render_empty_strip(), elem_id="chat-strip")
+            panel = gr.HTML(_render_panel(), elem_id="chat-panel")
             with gr.Accordion("Sampling and limits", open=False, elem_id="chat-settings"):
                 sampling = build_sampling("chat")
-    _connect(
-        ChatTab(page, log, turns, prompt, notice, status, cards, strip, send, stop, retry, clear,
-                sampling)
-    )  # fmt: skip
+    _connect(ChatTab(page, log, turns, prompt, notice, panel, send, stop, retry, clear, sampling))
 
 
 def _connect(tab: ChatTab) -> None:
-    live: dict[str, Any] = {
+    shown: dict[str, Any] = {
+        "state": gr.State(None),
         "outputs": tab.outputs,
-        "show_progress": "hidden",
-        "concurrency_limit": MAX_WAITING,
-        "api_visibility": "private",
+        "live": [tab.log, tab.panel],
     }
-    gr.on(
-        [tab.prompt.submit, tab.send.click],
-        tab.on_send,
-        inputs=[tab.prompt, tab.turns, *tab.settings],
-        **live,
-    )
-    tab.retry.click(tab.on_retry, inputs=[tab.turns, *tab.settings], **live)
+    asked = [tab.prompt, tab.turns, *tab.settings]
+    connect_flow([tab.prompt.submit, tab.send.click], tab.on_send, inputs=asked, **shown)
+    connect_flow([tab.retry.click], tab.on_retry, inputs=asked[1:], **shown)
     tab.stop.click(tab.on_stop, queue=False, show_progress="hidden", api_visibility="private")
     gr.on(
         [tab.clear.click, tab.log.clear],
@@ -178,12 +157,12 @@ def _reply(
         tab.log: _bubbles(asked, ""),
         tab.prompt: "",
         tab.notice: "",
-        tab.strip: render_empty_strip(),
-        **_buttons(tab, busy=True),
+        tab.panel: _render_panel(render_status(run_status("loading", None), busy=True)),
     }
     for events in run.looks():
         view.add(events)
-        yield _progress(tab, asked, choice, run, view)
+        if run.phase != "ended":
+            yield _progress(tab, asked, choice, run, view)
     yield _ending(tab, asked, choice, run, view)
 
 
@@ -200,16 +179,16 @@ def _decode(
 def _progress(
     tab: ChatTab, asked: list[Message], choice: Choice, run: LiveRun[DecodeEvent], view: RunView
 ) -> Update:
-    status = run_status(run.phase, view.finished, stopped=run.stopped)
+    failed = run.phase == "ended" and (run.error is not None or run.broken)
+    status = run_status(run.phase, view.finished, stopped=run.stopped and not failed)
     shown = render_status(status, busy=run.phase != "ended")
     if run.dropped:
         # An update that was under way when the log was cleared may have filled it again.
-        return {tab.log: [], tab.status: shown}
+        return {tab.log: [], tab.panel: _render_panel(shown)}
+    cards = render_cards(run_cards(view.metrics(), view.ar_tok_s, choice.mode))
     return {
         tab.log: _bubbles(asked, view.text),
-        tab.status: shown,
-        tab.cards: render_cards(run_cards(view.metrics(), view.ar_tok_s, choice.mode)),
-        tab.strip: view.render_strip(),
+        tab.panel: _render_panel(shown, cards, view.render_strip()),
     }
 
 
@@ -218,29 +197,29 @@ def _ending(
 ) -> Update:
     """The last update: keep the turn if it has a reply, else give the text back."""
     if run.dropped:
-        return {tab.log: [], tab.status: render_status(""), **_buttons(tab, busy=False)}
-    update = {**_progress(tab, asked, choice, run, view), **_buttons(tab, busy=False)}
+        return {tab.log: [], tab.panel: _render_panel()}
+    update = _progress(tab, asked, choice, run, view)
     kept = [*asked, Message("assistant", view.text)] if view.text else asked[:-1]
     update |= {tab.log: _bubbles(kept), tab.turns: kept}
     if not view.text:
         update[tab.prompt] = well_formed(asked[-1].content)
     if run.error is not None or run.broken:
         update[tab.notice] = render_notice(str(run.error or _BROKEN), "error")
-        if view.finished is None:
-            update[tab.status] = render_status("")
     else:
         hints = [*view.notes[-1:], advise(view.metrics())]
         update[tab.notice] = render_notice(" ".join(filter(None, hints)))
     return update
 
 
-def _buttons(tab: ChatTab, *, busy: bool) -> Update:
-    return {
-        tab.send: gr.Button(visible=not busy),
-        tab.stop: gr.Button(visible=busy),
-        tab.retry: gr.Button(interactive=not busy),
-        tab.clear: gr.Button(interactive=not busy),
-    }
+def _render_panel(status: str | None = None, cards: str | None = None, strip: str = "") -> str:
+    """The figures, where the run is, and the strip; without arguments as before any run."""
+    return render_parts(
+        {
+            "chat-cards": cards or render_cards(run_cards(RunMetrics(), None, "dflash")),
+            "chat-status": status or render_status(""),
+            "chat-strip": strip or render_empty_strip(),
+        }
+    )
 
 
 def _bubbles(turns: list[Message], growing: str | None = None) -> list[dict[str, str]]:
