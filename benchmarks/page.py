@@ -13,7 +13,7 @@ from benchmarks.prompts import talkative_prompts
 from dflash_app.ui.model_bar import page_threads
 from tests.e2e.running_app import find_chromium, open_browser
 
-LONG_TOKENS = 512
+LONG_TOKENS = 256
 """Limit of the long replies: the embedded pair's own are over before the page has looked twice."""
 SHIPPED_LIMIT = 512
 """Limit of the pair's own replies: the page's default."""
@@ -32,7 +32,7 @@ def measure_page(
         drafter: folder of the drafter.
         shipped: these are the pair that the page starts with.
         num_rounds: starts of the app.
-        num_prompts: own replies in each round and mode; of long ones, half as many.
+        num_prompts: own replies in each round and mode; of long ones, a third as many.
 
     Returns:
         (page, start): figures of the replies and of the starts.
@@ -42,7 +42,7 @@ def measure_page(
         sys.exit("Chromium is not installed: `apt-get install chromium`, or give --skip-page.")
     prompts = talkative_prompts(num_prompts)
     own = Script("own", None if shipped else "own", prompts, SHIPPED_LIMIT)
-    long = Script("long", "endless", prompts[: -(-num_prompts // 2)], LONG_TOKENS)
+    long = Script("long", "endless", prompts[: -(-num_prompts // 3)], LONG_TOKENS)
     rounds = []
     with tempfile.TemporaryDirectory() as folder, open_browser(executable) as browser:
         endless = copy_endless(target, Path(folder) / "target")
