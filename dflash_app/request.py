@@ -34,6 +34,9 @@ class SamplingParams:
         temperature: in [0, 2]; 0 is greedy.
         top_p: nucleus mass in (0, 1]; 1 keeps all.
         top_k: candidates kept, in [0, 1_000_000]; 0 keeps all.
+        min_p: least probability kept, as a part of the likeliest token's, in [0, 1); 0 keeps all.
+        repetition_penalty: divides the positive logits of tokens that the prompt or the output
+            already holds and multiplies the negative ones, in [0.01, 10]; 1 changes nothing.
         seed: random state of this request in [0, 2**63); None draws one.
 
     Raises:
@@ -43,6 +46,8 @@ class SamplingParams:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +56,11 @@ class SamplingParams:
         if self.top_p == 0.0:
             raise RequestError("top_p must be above 0: use a value up to 1 (1 keeps every token).")
         _check_integer("top_k", self.top_k, 0, 1_000_000)
+        _check_number("min_p", self.min_p, 0.0, 1.0)
+        if self.min_p == 1.0:
+            raise RequestError("min_p must be below 1: use a value from 0 (0 keeps every token).")
+        # Never 0, and never so far from 1 that a float32 logit could become infinite.
+        _check_number("repetition_penalty", self.repetition_penalty, 0.01, 10.0)
         if self.seed is not None:
             _check_integer("seed", self.seed, 0, 2**63 - 1)
 
@@ -58,6 +68,16 @@ class SamplingParams:
     def greedy(self) -> bool:
         """True where the most likely token is always taken."""
         return self.temperature == 0.0
+
+    @property
+    def penalises(self) -> bool:
+        """True where the repetition penalty changes anything."""
+        return self.repetition_penalty != 1.0
+
+    def penalised(self, logit: float) -> float:
+        """What the repetition penalty makes of the logit of a token that came before."""
+        penalty = self.repetition_penalty
+        return logit * penalty if logit < 0 else logit / penalty
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,8 @@ def describe(
         temperature=float(sampling.temperature),
         top_p=float(sampling.top_p),
         top_k=sampling.top_k,
+        min_p=float(sampling.min_p),
+        repetition_penalty=float(sampling.repetition_penalty),
         seed=sampling.seed,
         max_new_tokens=request.max_new_tokens,
         stop=request.stop,

@@ -33,6 +33,26 @@ def test_top_k_out_of_range_is_refused(value: Any) -> None:
         SamplingParams(top_k=value)
 
 
+@pytest.mark.parametrize("value", [-0.01, 1, 1.0, 1.5, NAN, INF, True, "0.1", None])
+def test_min_p_out_of_range_is_refused(value: Any) -> None:
+    with pytest.raises(RequestError, match=r"^min_p must be [^.]*\d.*\.$"):
+        SamplingParams(min_p=value)
+
+
+@pytest.mark.parametrize("value", [0, -1.1, 0.009, 10.1, 1e300, NAN, INF, True, "1.1", None])
+def test_repetition_penalties_out_of_range_are_refused(value: Any) -> None:
+    expected = r"^repetition_penalty must be a number from 0\.01 to 10, not "
+    with pytest.raises(RequestError, match=expected):
+        SamplingParams(repetition_penalty=value)
+
+
+def test_a_repetition_penalty_of_one_changes_nothing() -> None:
+    assert not SamplingParams(repetition_penalty=1).penalises
+    penalised = SamplingParams(repetition_penalty=2)
+    assert penalised.penalises
+    assert [penalised.penalised(logit) for logit in (3.0, 0.0, -3.0)] == [1.5, 0.0, -6.0]
+
+
 @pytest.mark.parametrize("value", [-1, 2**63, 1.5, NAN, True, "5"])
 def test_seeds_out_of_range_are_refused(value: Any) -> None:
     with pytest.raises(RequestError, match=r"^seed must be a whole number"):
@@ -43,6 +63,8 @@ def test_limits_themselves_are_taken() -> None:
     sampling = SamplingParams(temperature=2.0, top_p=1.0, top_k=1_000_000, seed=2**63 - 1)
     assert sampling == replace(sampling)
     assert SamplingParams(top_p=1e-9, top_k=0, seed=0).seed == 0
+    assert SamplingParams(min_p=0, repetition_penalty=0.01).min_p == 0
+    assert SamplingParams(min_p=0.999, repetition_penalty=10).min_p == 0.999
 
 
 @pytest.mark.parametrize("value", [0, -1, 1_000_001, 1.0, NAN, INF, True, "5", None])

@@ -2,6 +2,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def test_the_record_says_what_was_asked_and_of_whom(store: Store) -> None:
     assert (start.stop, start.thinking, start.prompt) == (("END",), "off", "hi")
     assert start.app_version == __version__
     assert "torch" in start.library_versions
+
+
+def test_the_record_keeps_how_tokens_were_chosen(store: Store) -> None:
+    sampling = SamplingParams(0.5, top_p=0.9, top_k=7, min_p=0.05, repetition_penalty=1.1, seed=3)
+    list(run(ScriptedPair([script_of()]), store, ask(sampling=sampling), source="cli"))
+    start = only(store).start
+    kept = {each.name: getattr(start, each.name) for each in fields(SamplingParams)}
+    assert SamplingParams(**kept) == sampling
 
 
 def test_plain_decoding_records_neither_block_size_nor_drafter(store: Store) -> None:

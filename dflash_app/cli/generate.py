@@ -24,6 +24,10 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
     temperature: Annotated[float, typer.Option(help="0 is greedy; up to 2.")] = 0.0,
     top_p: Annotated[float, typer.Option(help="Nucleus mass; 1 keeps all.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Candidates kept; 0 keeps all.")] = 0,
+    min_p: Annotated[float, typer.Option(help="Least part of the top one; 0 keeps all.")] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1 makes earlier tokens less likely; 1 is off.")
+    ] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Repeats a sampled output.")] = None,
     system: Annotated[str | None, typer.Option(help="A system message.")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; repeatable.")] = None,
@@ -40,7 +44,7 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         messages=(*messages, Message("user", _read_prompt(prompt))),
         max_new_tokens=max_new_tokens,
         stop=tuple(stop or ()),
-        sampling=SamplingParams(temperature, top_p, top_k, seed),
+        sampling=SamplingParams(temperature, top_p, top_k, min_p, repetition_penalty, seed),
         mode=mode,
         block_size=block_size,
         thinking=thinking,

@@ -154,6 +154,8 @@ class LocalPair:
     ) -> tuple[float, ...]:
         """The target's logits of `candidates` after the request's prompt and `output_ids`.
 
+        They are the ones that greedy decoding compares: under the request's repetition penalty.
+
         Raises:
             PromptTooLong: both together do not fit.
             GenerationFailed: the forward broke.
@@ -163,7 +165,11 @@ class LocalPair:
         job = self._worker.stream(
             lambda _: iter((self._models.next_logits(token_ids, candidates),))
         )
-        return next(job)
+        seen = set(token_ids)
+        return tuple(
+            request.sampling.penalised(logit) if candidate in seen else logit
+            for candidate, logit in zip(candidates, next(job), strict=True)
+        )
 
     def memory_bytes(self) -> int:
         """Bytes held in weights."""

@@ -45,6 +45,8 @@ class RunStart:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int | None = None
     max_new_tokens: int = 512
     stop: tuple[str, ...] = ()

@@ -59,6 +59,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_group_id ON runs (group_id) WHERE group_id IS NOT NULL",
         "CREATE INDEX runs_unfinished ON runs (lease) WHERE finish_reason IS NULL",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN min_p REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN repetition_penalty REAL NOT NULL DEFAULT 1",
+    ),
 )
 """Append only: users' databases hold what an entry once made, so a change is a new entry."""
 

@@ -35,8 +35,23 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
         0, 2, 0, step=0.05, label="Temperature", info="0 is greedy", elem_id=name("temperature")
     )
     with gr.Row():
-        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p", elem_id=name("top-p"))
-        top_k = gr.Slider(0, 200, 0, step=1, label="Top-k (0 = all)", elem_id=name("top-k"))
+        top_p = gr.Slider(
+            0.05, 1, 1, step=0.05, label="Top-p", info="1 is off", elem_id=name("top-p")
+        )
+        top_k = gr.Slider(0, 200, 0, step=1, label="Top-k", info="0 is off", elem_id=name("top-k"))
+    with gr.Row():
+        min_p = gr.Slider(
+            0, 0.99, 0, step=0.01, label="Min-p", info="0 is off", elem_id=name("min-p")
+        )
+        penalty = gr.Slider(
+            0.5,
+            2,
+            1,
+            step=0.01,
+            label="Repeat penalty",
+            info="1 is off",
+            elem_id=name("repetition-penalty"),
+        )
     with gr.Row():
         seed = gr.Textbox(
             label="Seed", placeholder="random", max_lines=1, min_width=120, elem_id=name("seed")
@@ -54,7 +69,8 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
     system = gr.Textbox(
         label="System prompt", placeholder="none", lines=2, max_lines=8, elem_id=name("system")
     )
-    return SamplingControls((limit, temperature, top_p, top_k, seed, thinking, stop, system))
+    cuts = (top_p, top_k, min_p)
+    return SamplingControls((limit, temperature, *cuts, penalty, seed, thinking, stop, system))
 
 
 def build_request(
@@ -71,7 +87,7 @@ def build_request(
     Raises:
         RequestError: a value is outside its range; the message says which.
     """
-    limit, temperature, top_p, top_k, seed, thinking, stop, system = values
+    limit, temperature, top_p, top_k, min_p, penalty, seed, thinking, stop, system = values
     messages = tuple(turns)
     if (system or "").strip():
         messages = (Message("system", system), *messages)
@@ -83,6 +99,8 @@ def build_request(
             temperature=_number("Temperature", temperature),
             top_p=_number("Top-p", top_p),
             top_k=_whole("Top-k", top_k),
+            min_p=_number("Min-p", min_p),
+            repetition_penalty=_number("Repetition penalty", penalty),
             seed=_whole("Seed", seed) if str(seed or "").strip() else None,
         ),
         mode=mode,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from dflash_app.metrics import RunMetrics
-from dflash_app.store.records import RunRecord
+from dflash_app.store.records import RunRecord, RunStart
 from dflash_app.ui.format import (
     UNKNOWN,
     escape_html,
@@ -50,7 +50,8 @@ def to_csv(runs: Sequence[RunRecord]) -> str:
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
     columns = ["id", "started_at", "source", "pair", "backend", "device", "dtype", "mode"]
-    columns += ["block_size", "temperature", "seed", "finish_reason", "prompt", "output", "error"]
+    columns += ["block_size", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"]
+    columns += ["seed", "finish_reason", "prompt", "output", "error"]
     figures = [
         name
         for name in RunMetrics.__dataclass_fields__
@@ -96,17 +97,13 @@ def render_no_detail(text: str = "Choose a run in the table to see all of it.") 
 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:
     start, metrics = run.start, run.metrics
-    sampling = "greedy"
-    if start.temperature > 0:
-        sampling = f"temperature {start.temperature:g}, top-p {start.top_p:g}, top-k {start.top_k}"
-        sampling += "" if start.seed is None else f", seed {start.seed}"
     block = "" if start.block_size is None else f", block size {start.block_size}"
     rates = metrics.acceptance_by_position
     return [
         ("When", format_when(start.started_at)),
         ("Pair", f"{start.pair} on {start.backend}, {start.device}, {start.dtype}"),
         ("Mode", _MODES.get(start.mode, start.mode) + block),
-        ("Sampling", sampling),
+        ("Sampling", _sampling(start)),
         ("From", start.source),
         ("End", run.finish_reason or "running"),
         ("Speed", f"{format_speed(metrics.decode_tok_s)} decoding, "
@@ -120,6 +117,18 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         ("Machine", str(start.hardware.get("cpu") or UNKNOWN)),
         ("Versions", ", ".join(f"{name} {v}" for name, v in start.library_versions.items())),
     ]  # fmt: skip
+
+
+def _sampling(start: RunStart) -> str:
+    parts = ["greedy"]
+    if start.temperature > 0:
+        parts = [f"temperature {start.temperature:g}", f"top-p {start.top_p:g}"]
+        parts += [f"top-k {start.top_k}", f"min-p {start.min_p:g}"]
+    if start.repetition_penalty != 1:
+        parts.append(f"repetition penalty {start.repetition_penalty:g}")
+    if start.temperature > 0 and start.seed is not None:
+        parts.append(f"seed {start.seed}")
+    return ", ".join(parts)
 
 
 def _rounded(value: float | None, digits: int) -> float | str:

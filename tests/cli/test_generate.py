@@ -16,6 +16,7 @@ import pytest
 from dflash_app.cli import main
 from dflash_app.errors import GenerationFailed, PromptTooLong
 from dflash_app.events import PrefillDone, TextDelta
+from dflash_app.request import SamplingParams
 from dflash_app.settings import Settings
 from dflash_app.store.records import RunRecord
 from dflash_app.store.runs import Store
@@ -122,10 +123,12 @@ def test_every_option_reaches_the_request(play: Play, capsys: Capture) -> None:
     pair = play(DFLASH)
     options = "--temperature 0.5 --top-p 0.9 --top-k 7 --seed 3 --stop END --stop X --thinking off"
     more = "--system Rules --block-size 8 --max-new-tokens 9"
-    assert generate(*options.split(), *more.split()) == 0
+    cuts = "--min-p 0.05 --repetition-penalty 1.1"
+    assert generate(*options.split(), *cuts.split(), *more.split()) == 0
     (request,) = pair.requests
-    sampling = request.sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (0.5, 0.9, 7, 3)
+    assert request.sampling == SamplingParams(
+        temperature=0.5, top_p=0.9, top_k=7, min_p=0.05, repetition_penalty=1.1, seed=3
+    )
     assert (request.stop, request.thinking, request.block_size) == (("END", "X"), "off", 8)
     assert [message.content for message in request.messages] == ["Rules", "Hello"]
     assert request.max_new_tokens == 9
@@ -152,6 +155,8 @@ def test_prompt_is_read_from_standard_input(
         (["--pair", "qwen3-8b"], "hf download Qwen/Qwen3-8B"),
         (["--temperature", "9"], "temperature must be a number from 0 to 2"),
         (["--top-p", "0"], "top_p must be above 0"),
+        (["--min-p", "1"], "min_p must be below 1"),
+        (["--repetition-penalty", "0"], "repetition_penalty must be a number from 0.01 to 10"),
         (["--max-new-tokens", "0"], "max_new_tokens must be a whole number from 1"),
         (["--block-size", "1"], "block_size must be a whole number from 2"),
         (["--backend", "abacus"], "use script"),

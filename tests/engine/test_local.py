@@ -11,7 +11,7 @@ from dflash_app.engine.worker import Worker
 from dflash_app.errors import GenerationFailed, PromptTooLong, RequestError
 from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
 from dflash_app.metrics import summarize
-from dflash_app.request import GenerationRequest, Message
+from dflash_app.request import GenerationRequest, Message, SamplingParams
 from tests.engine.scripted import Costs, ScriptedModels, output, reason
 from tests.engine.tiny_tokenizers import chat_tokenizer
 
@@ -279,6 +279,15 @@ def test_next_logits_follow_the_prompt_and_the_output(pair, models):
     models.context_length = len(PROMPT_IDS) + 2
     with pytest.raises(PromptTooLong):
         pair.next_logits(REQUEST, ANSWER_IDS[:3], [7])
+
+
+def test_next_logits_are_those_that_greedy_decoding_compares(pair):
+    penalised = replace(REQUEST, sampling=SamplingParams(repetition_penalty=4.0))
+    given = {}
+    for index, token_id in enumerate(ANSWER_IDS):
+        came_before = token_id in [*PROMPT_IDS, *ANSWER_IDS[:index]]
+        given[came_before] = pair.next_logits(penalised, ANSWER_IDS[:index], [token_id])
+    assert given == {True: (0.25,), False: (1.0,)}
 
 
 def test_token_texts_show_spaces_and_special_tokens_one_by_one(pair):

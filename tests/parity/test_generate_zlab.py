@@ -8,10 +8,11 @@ from typing import Any
 import dflash.model
 import pytest
 import torch
-from dflash.model import DFlashDraftModel, dflash_generate
+from dflash.model import DFlash2DraftModel, DFlashDraftModel, dflash_generate
 from transformers import AutoConfig, Qwen3Config, Qwen3ForCausalLM
 
 from dflash_app.backends.torch.dflash import DFlashConfig, DFlashDrafter
+from dflash_app.backends.torch.dflash2 import new_drafter
 from dflash_app.backends.torch.formats import load_drafter, save_drafter
 from dflash_app.backends.torch.loading import load_models
 from dflash_app.backends.torch.target import load_target
@@ -37,6 +38,13 @@ RULES: dict[str, dict[str, Any]] = {
         "is_causal": False,
     },
     "causal": {"is_causal": True},
+    "DFlash 2": {
+        "architectures": ["DFlash2DraftModel"],
+        "conv_kernel_size": 2,
+        "conv_group_size": 8,
+        "selector_rank": 4,
+        "selector_top_k": 16,
+    },
 }
 
 
@@ -70,7 +78,7 @@ def _write_drafter(folder: Path, target: Path, rules: dict[str, Any]) -> DFlashD
     own = {"block_size": 8, "mask_token_id": 95, "target_layer_ids": [1, 3]}
     raw = {**_shape(2), "rope_theta": 1e4, "num_target_layers": 4, "dflash_config": own, **rules}
     torch.manual_seed(4)
-    drafter = DFlashDrafter(DFlashConfig.from_dict(raw), "eager")
+    drafter = new_drafter(DFlashConfig.from_dict(raw), "eager")
     model = load_target(target, CPU, torch.float32)
     ids = torch.tensor(PROMPT)
     for _ in range(40):
@@ -99,6 +107,12 @@ def _write_drafter(folder: Path, target: Path, rules: dict[str, Any]) -> DFlashD
     return drafter
 
 
+def _zlabs(folder: Path, name: str) -> DFlashDraftModel:
+    model = DFlash2DraftModel if name == "DFlash 2" else DFlashDraftModel
+    config = AutoConfig.from_pretrained(folder)
+    return model.from_pretrained(folder, config=config, dtype=torch.float32).eval()
+
+
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("block_size", [None, 4])
 def test_zlabs_dflash_generate_and_our_engine_give_the_same_tokens_and_acceptance(
@@ -111,9 +125,7 @@ def test_zlabs_dflash_generate_and_our_engine_give_the_same_tokens_and_acceptanc
     monkeypatch.setattr(dflash.model, "_cuda_time", lambda: 0.0)
     _write_drafter(tmp_path, target_dir, RULES[name])
     models = load_models(target_dir, tmp_path, LoadOptions(device="cpu"))
-    theirs = DFlashDraftModel.from_pretrained(
-        tmp_path, config=AutoConfig.from_pretrained(tmp_path), dtype=torch.float32
-    ).eval()
+    theirs = _zlabs(tmp_path, name)
     expected = dflash_generate(
         theirs,
         models.target.model,
@@ -156,10 +168,11 @@ def test_a_checkpoint_survives_saving_and_loading_in_both_codes(
     drafter = _write_drafter(tmp_path, target_dir, RULES[name])
     again = load_drafter(tmp_path, CPU, torch.float32)
     assert again.config == drafter.config
-    theirs = DFlashDraftModel.from_pretrained(
-        tmp_path, config=AutoConfig.from_pretrained(tmp_path), dtype=torch.float32
-    )
-    for state in (again.state_dict(), theirs.state_dict()):
+    theirs = {
+        name.replace("codebook.weight", "codebook"): tensor
+        for name, tensor in _zlabs(tmp_path, name).state_dict().items()
+    }
+    for state in (again.state_dict(), theirs):
         assert set(state) == set(drafter.state_dict())
         for key, tensor in drafter.state_dict().items():
             assert torch.equal(state[key], tensor)

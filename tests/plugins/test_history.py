@@ -74,6 +74,30 @@ def test_a_chosen_run_is_shown_in_full_and_inert(history: History) -> None:
     assert shown["history-delete"].visible is True
 
 
+@pytest.mark.parametrize(
+    ("sampling", "shown"),
+    [
+        ({}, "greedy"),
+        ({"repetition_penalty": 1.1}, "greedy, repetition penalty 1.1"),
+        (
+            {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.05, "seed": 3},
+            "temperature 0.5, top-p 0.9, top-k 7, min-p 0.05, seed 3",
+        ),
+    ],
+)
+def test_a_chosen_run_tells_how_its_tokens_were_chosen(
+    history: History, sampling: dict[str, Any], shown: str
+) -> None:
+    store = history.workspace.store
+    store.start_run(replace(store.list_runs()[0].start, **sampling))
+    assert f"<dd>{shown}</dd>" in history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
+    rows = csv.DictReader(
+        io.StringIO(history.call("on_export", *EVERYTHING)["history-csv"], newline="")
+    )
+    exported = next(rows)
+    assert {name: float(exported[name]) for name in sampling} == sampling
+
+
 def test_a_run_is_deleted_only_after_asking(history: History) -> None:
     history.choose(history.rows(*EVERYTHING)[0])
     asked = history.call("on_ask")

@@ -30,6 +30,11 @@ def start() -> RunStart:
         messages=({"role": "user", "content": "How many divisors has 196?"},),
         target_revision="abc",
         block_size=16,
+        temperature=0.7,
+        top_p=0.9,
+        top_k=40,
+        min_p=0.05,
+        repetition_penalty=1.1,
         seed=2**63 - 1,
         stop=("END",),
     )

@@ -1,16 +1,18 @@
 import hashlib
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlite_utils
 
 from dflash_app.errors import StoreTooNew
+from dflash_app.store.records import RunStart, start_row
 from dflash_app.store.runs import Store
 from dflash_app.store.schema import MIGRATIONS, schema_version
 
-FROZEN = ["f85bf80acca6ba81"]
+FROZEN = ["f85bf80acca6ba81", "eec6356d00742884"]
 """One hash for each migration that users' databases may have had. Add to it, never change it."""
 
 
@@ -56,6 +58,21 @@ def test_an_older_database_gets_only_what_it_lacks(
     with closing(sqlite_utils.Database(database)) as db:
         assert schema_version(db) == len(newer)
         assert "extra" in db.table_names()
+
+
+def test_runs_of_the_first_format_read_as_what_they_were(
+    database: Path, start: RunStart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as past:
+        past.setattr("dflash_app.store.schema.MIGRATIONS", MIGRATIONS[:1])
+        Store(database).close()
+    row = start_row(start)
+    del row["min_p"], row["repetition_penalty"]  # what the first format did not have
+    with closing(sqlite_utils.Database(database)) as db:
+        db.table("runs").insert(row)
+    with Store(database) as store:
+        (record,) = store.list_runs()
+    assert record.start == replace(start, min_p=0.0, repetition_penalty=1.0)
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: Path) -> None:

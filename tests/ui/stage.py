@@ -172,7 +172,7 @@ def bar(pair: str = "scripted", drafter: str = "scripted") -> list[str]:
     return [pair, drafter, "auto", "auto", "auto"]
 
 
-SAMPLING: list[Any] = [64, 0, 1, 0, "", "auto", "", ""]
+SAMPLING: list[Any] = [64, 0, 1, 0, 0, 1, "", "auto", "", ""]
 """Values of the sampling controls, as they stand at the start."""
 
 

@@ -1,10 +1,11 @@
 """Widget values become a request, or one sentence that says which value is wrong."""
 
+import gradio as gr
 import pytest
 
 from dflash_app.errors import RequestError
-from dflash_app.request import Message
-from dflash_app.ui.sampling import as_mode, build_request
+from dflash_app.request import Message, SamplingParams
+from dflash_app.ui.sampling import as_mode, build_request, build_sampling
 from tests.ui.stage import SAMPLING
 
 TURNS = [Message("user", "How many divisors?")]
@@ -15,24 +16,29 @@ def with_value(index: int, value: object) -> list[object]:
 
 
 def test_every_control_reaches_the_request() -> None:
-    values = [256, 0.5, 0.9, 40, " 7 ", "off", "END\n\nSTOP", "Be brief."]
+    values = [256, 0.5, 0.9, 40, 0.05, 1.1, " 7 ", "off", "END\n\nSTOP", "Be brief."]
     request = build_request(values, TURNS, "dflash", 8)
     assert [message.role for message in request.messages] == ["system", "user"]
     assert (request.max_new_tokens, request.block_size, request.thinking) == (256, 8, "off")
     assert request.stop == ("END", "STOP")
-    sampling = request.sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.seed) == (
-        0.5,
-        0.9,
-        40,
-        7,
+    assert request.sampling == SamplingParams(
+        temperature=0.5, top_p=0.9, top_k=40, min_p=0.05, repetition_penalty=1.1, seed=7
     )
+
+
+def test_controls_stand_in_the_order_of_the_values_and_switch_nothing_on() -> None:
+    with gr.Blocks():
+        controls = build_sampling("chat", max_new_tokens=64)
+    names = ["max-tokens", "temperature", "top-p", "top-k", "min-p", "repetition-penalty"]
+    names += ["seed", "thinking", "stop-texts", "system"]
+    assert [widget.elem_id for widget in controls.inputs] == [f"chat-{name}" for name in names]
+    assert [widget.value or 0 for widget in controls.inputs] == [value or 0 for value in SAMPLING]
 
 
 def test_values_left_alone_are_greedy_without_seed_stop_or_system_prompt() -> None:
     request = build_request(SAMPLING, TURNS, "ar", None)
-    assert request.sampling.greedy
-    assert (request.sampling.seed, request.stop, request.thinking) == (None, (), None)
+    assert request.sampling == SamplingParams()
+    assert (request.stop, request.thinking) == ((), None)
     assert request.messages == tuple(TURNS)
 
 
@@ -44,7 +50,9 @@ def test_a_whole_number_may_come_as_a_float() -> None:
     ("index", "value", "named"),
     [(0, 0, "max_new_tokens"), (0, None, "Max new tokens"), (0, 1.5, "Max new tokens"),
      (1, 9, "temperature"), (1, "warm", "Temperature"), (1, float("nan"), "temperature"),
-     (2, 0, "top_p"), (3, -1, "top_k"), (4, "abc", "Seed"), (4, "-4", "seed")],
+     (2, 0, "top_p"), (3, -1, "top_k"),
+     (4, 1, "min_p"), (4, None, "Min-p"), (5, 0, "repetition_penalty"),
+     (5, "", "Repetition penalty"), (6, "abc", "Seed"), (6, "-4", "seed")],
 )  # fmt: skip
 def test_a_value_out_of_range_is_named(index: int, value: object, named: str) -> None:
     with pytest.raises(RequestError, match=named):

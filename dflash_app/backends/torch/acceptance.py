@@ -74,11 +74,42 @@ def rejection_accept(
     return num_accepted, draw(residual, generator)[0]
 
 
-def sampling_probs(logits: Tensor, sampling: SamplingParams) -> Tensor:
-    """Temperature, then top-k, then top-p.
+def penalise_repetition(logits: Tensor, history: Tensor, penalty: float) -> Tensor:
+    """Make tokens that came before less likely (or likelier, below 1), each once.
+
+    Row i follows history[L - N + i] and knows the history up to there, so that a draft is judged
+    under the drafts before it and never under itself or those after it.
 
     Args:
-        logits: [N, V] float.
+        logits: [N, V] float, raw: the sign of a logit decides how it is changed.
+        history: [L] int64, L >= N, every token before the last row's prediction.
+        penalty: above 0.
+
+    Returns:
+        [N, V] float32.
+
+    Source: Keskar et al., arXiv:1909.05858, section 4.1, with the rule for negative logits that
+        transformers' RepetitionPenaltyLogitsProcessor has.
+    """
+    num_rows, vocab_size = logits.shape
+    # One column more takes the ids beyond the head, which some embeddings have.
+    history = history.clamp(max=vocab_size)
+    before, block = history[: len(history) - num_rows], history[len(history) - num_rows :]
+    seen = torch.zeros((num_rows, vocab_size + 1), dtype=torch.bool, device=logits.device)
+    seen.index_fill_(1, before, True)
+    # In the upper triangle each row repeats the block's first token, which all rows have seen.
+    past = torch.ones_like(seen[:, :1]).expand(num_rows, num_rows).tril()
+    seen.scatter_(-1, torch.where(past, block, block[:1]), True)
+    scores = logits.float()
+    penalised = torch.where(scores < 0, scores * penalty, scores / penalty)
+    return torch.where(seen[:, :vocab_size], penalised, scores)
+
+
+def sampling_probs(logits: Tensor, sampling: SamplingParams) -> Tensor:
+    """Temperature, then top-k, then top-p, then min-p: the order of transformers' generate.
+
+    Args:
+        logits: [N, V] float, the repetition penalty already in them.
         sampling: temperature above 0.
 
     Returns:
@@ -89,9 +120,8 @@ def sampling_probs(logits: Tensor, sampling: SamplingParams) -> Tensor:
     scores = scores / max(sampling.temperature, MIN_TEMPERATURE)
     if 0 < sampling.top_k < scores.shape[-1]:
         top, indices = scores.topk(sampling.top_k, dim=-1)
-        probs = _nucleus(top.softmax(dim=-1), sampling.top_p)
-        return torch.zeros_like(scores).scatter(-1, indices, probs)
-    return _nucleus(scores.softmax(dim=-1), sampling.top_p)
+        return torch.zeros_like(scores).scatter(-1, indices, _cut(top.softmax(dim=-1), sampling))
+    return _cut(scores.softmax(dim=-1), sampling)
 
 
 def draw(probs: Tensor, generator: torch.Generator) -> Tensor:
@@ -110,6 +140,14 @@ def draw(probs: Tensor, generator: torch.Generator) -> Tensor:
     # An exponential of exactly 0 would let a token of no mass win (0 / 0).
     race.clamp_min_(torch.finfo(race.dtype).tiny)
     return (probs / race).argmax(dim=-1)
+
+
+def _cut(probs: Tensor, sampling: SamplingParams) -> Tensor:
+    probs = _nucleus(probs, sampling.top_p)
+    if sampling.min_p == 0.0:
+        return probs
+    kept = probs * (probs >= sampling.min_p * probs.amax(dim=-1, keepdim=True))
+    return kept / kept.sum(dim=-1, keepdim=True)
 
 
 def _nucleus(probs: Tensor, top_p: float) -> Tensor:

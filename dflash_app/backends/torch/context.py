@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from dflash_app.backends.torch.dflash import ContextKV, LayerKV
+from dflash_app.backends.torch.dflash import ContextKV
+from dflash_app.backends.torch.dflash_layer import LayerKV
 
 _FIRST_CAPACITY = 256
 

@@ -1,30 +1,43 @@
 """The DFlash drafter: tensors named as in z-lab's checkpoints, so a state dict is a checkpoint.
 
 A block is [anchor embedding, mask embedding x (block_size - 1)]; every layer sees the target's
-tapped hidden states as extra keys and values in front of the block's own. The drafter has no
-embedding and no head: it borrows the target's.
+tapped hidden states as extra keys and values in front of the block's own. The drafter borrows the
+target's embedding and head, unless its checkpoint brings its own.
 
 Source: Chen et al., arXiv:2602.06036; checkpoint layout of github.com/z-lab/dflash (MIT).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.activations import ACT2FN
 
 from dflash_app.backends.torch.dflash_config import AttentionRule, DFlashConfig
-from dflash_app.backends.torch.rotary import RotaryEmbedding, Rotation, rotate
+from dflash_app.backends.torch.dflash_layer import AttentionKind, DFlashLayer, LayerKV
+from dflash_app.backends.torch.rotary import RotaryEmbedding, Rotation
 
-__all__ = ["AttentionRule", "ContextKV", "DFlashConfig", "DFlashDrafter"]
+__all__ = ["AttentionRule", "ContextKV", "DFlashConfig", "DFlashDrafter", "Proposal", "Sampler"]
 
-AttentionKind = Literal["sdpa", "eager"]
-LayerKV: TypeAlias = tuple[Tensor, Tensor]
-"""Keys (rotated) and values, [batch, kv heads, T, head_dim]."""
 ContextKV: TypeAlias = Sequence[LayerKV]
 """One `LayerKV` per drafter layer."""
+Sampler: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Scores [N, C] float32 -> their probabilities [N, C] float32, and what was drawn, [N] int64."""
+
+
+class Proposal(NamedTuple):
+    """What one block proposes, on the device.
+
+    Attributes:
+        token_ids: [K] int64.
+        probs: [K, V] float32, what they were drawn from; None where greedy.
+        confidences: [K] float32, the drafter's probability of each.
+    """
+
+    token_ids: Tensor
+    probs: Tensor | None
+    confidences: Tensor
 
 
 class DFlashDrafter(nn.Module):
@@ -35,6 +48,10 @@ class DFlashDrafter(nn.Module):
         attention: "sdpa" for decoding; "eager" (plain matmuls) trains faster on CPU.
     """
 
+    embed_tokens: nn.Embedding
+    lm_head: nn.Linear
+    d2t: Tensor
+
     def __init__(self, config: DFlashConfig, attention: AttentionKind = "sdpa") -> None:
         super().__init__()
         self.config = config
@@ -42,11 +59,17 @@ class DFlashDrafter(nn.Module):
         num_taps, size, eps = len(config.target_layer_ids), config.hidden_size, config.rms_norm_eps
         self.fc = nn.Linear(num_taps * size, size, bias=False)
         self.hidden_norm = nn.RMSNorm(size, eps=eps)
-        self.layers = nn.ModuleList(
-            DFlashLayer(config, attention) for _ in range(config.num_hidden_layers)
-        )
+        self.layers = nn.ModuleList(self._new_layer() for _ in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(size, eps=eps)
         self.rotary = RotaryEmbedding(config)
+        if config.own_embedding:
+            self.embed_tokens = nn.Embedding(config.known_vocab_size, size)
+        if config.own_head:
+            num_rows = config.draft_vocab_size or config.known_vocab_size
+            self.lm_head = nn.Linear(size, num_rows, bias=False)
+        if config.draft_vocab_size is not None:
+            # Row i of the head is the token i + d2t[i].
+            self.register_buffer("d2t", torch.zeros(config.draft_vocab_size, dtype=torch.int64))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
@@ -62,8 +85,8 @@ class DFlashDrafter(nn.Module):
         """Run any number of blocks at once against one context; what a trainer calls.
 
         Args:
-            block_embeddings: [b, Q, hidden], N blocks of B slots one after the other, Q = N * B;
-                from `embed`.
+            block_embeddings: [b, Q, hidden], N blocks of `config.num_slots` slots one after the
+                other (or one block of any width); from `embed`.
             tapped: [b, T, taps * hidden], the tapped states of the context.
             context_positions: [T] (or [b, T]) int64, positions of the context.
             block_positions: [Q] (or [b, Q]) int64, positions of the slots.
@@ -72,11 +95,13 @@ class DFlashDrafter(nn.Module):
                 own causality and window are applied on top, by position.
 
         Returns:
-            [b, Q, hidden], normed: `logits` turns it into logits; slot 0 is the anchor.
+            [b, Q, hidden], normed: `logits` turns it into logits; slot 0 of each is the anchor.
         """
         context = self.project_context(tapped, context_positions)
         masks = self._masks(block_positions, context_positions, attention_mask)
-        return self._run_layers(block_embeddings, self.rotary(block_positions), context, masks)
+        num_blocks = max(1, block_embeddings.shape[1] // self.config.num_slots)
+        rotation = self.rotary(block_positions)
+        return self._run_layers(block_embeddings, rotation, context, masks, num_blocks)
 
     def project_context(self, tapped: Tensor, positions: Tensor) -> list[LayerKV]:
         """Turn tapped states into every layer's keys and values, once per committed token.
@@ -101,8 +126,11 @@ class DFlashDrafter(nn.Module):
             position: position of the anchor.
 
         Returns:
-            [1, B, hidden], normed; slots 1 .. B - 1 hold the drafts.
+            [1, B - 1, hidden], normed: the states that hold the drafts, in order.
         """
+        if self.config.drafts_from_anchor:
+            # Slot k holds draft k + 1: the last slot would hold one too many.
+            block_embeddings = block_embeddings[:, :-1]
         device = block_embeddings.device
         width = block_embeddings.shape[1]
         positions = torch.arange(position, position + width, device=device)
@@ -118,34 +146,71 @@ class DFlashDrafter(nn.Module):
             else:
                 key_positions = torch.arange(start, position + width, device=device)
                 masks.append(self._mask(rule, positions, key_positions, None))
-        return self._run_layers(block_embeddings, self.rotary(positions), seen, masks)
+        hidden = self._run_layers(block_embeddings, self.rotary(positions), seen, masks)
+        return hidden if self.config.drafts_from_anchor else hidden[:, 1:]
+
+    def propose(
+        self,
+        hidden: Tensor,
+        anchor_id: Tensor,
+        head: Callable[[Tensor], Tensor],
+        sampler: Sampler | None,
+    ) -> Proposal:
+        """Turn states into drafted tokens, every slot by itself; synchronises nothing.
+
+        Args:
+            hidden: [K, hidden], the first K states of `draft`.
+            anchor_id: [1] int64; the first generation does not look at it.
+            head: the target's `lm_head`.
+            sampler: draws by the request's rules and random state; None is greedy.
+        """
+        del anchor_id
+        logits = self.logits(hidden, head).float()
+        if sampler is None:
+            best, token_ids = logits.max(dim=-1)
+            return Proposal(token_ids, None, (best - logits.logsumexp(dim=-1)).exp())
+        probs, token_ids = sampler(logits)
+        return Proposal(token_ids, probs, probs.gather(-1, token_ids[:, None])[:, 0])
 
     def embed(self, token_ids: Tensor, embedding: Tensor) -> Tensor:
-        """Rows of the target's embedding, times `input_embedding_scale` (not the target's own).
+        """Rows of the embedding, times `input_embedding_scale` (not the target's own).
 
         Args:
             token_ids: [...] int64.
-            embedding: [vocab, hidden], the target's embedding weight.
+            embedding: [vocab, hidden], the target's embedding weight; a drafter's own comes first.
         """
+        if self.config.own_embedding:
+            embedding = self.embed_tokens.weight
         embedded = F.embedding(token_ids, embedding)
         scale = self.config.input_embedding_scale
         return embedded if scale == 1.0 else embedded * scale
 
     def logits(self, hidden: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
-        """Logits of the slots through the target's head.
+        """Logits of the slots.
 
         Args:
             hidden: [..., hidden] from `forward` or `draft`.
-            head: the target's `lm_head`.
+            head: the target's `lm_head`; a drafter's own comes first.
 
         Returns:
-            [..., vocab] float.
+            [..., vocab] float; -inf for tokens that a smaller head does not know.
         """
-        logits = head(hidden)
+        logits = self.lm_head(hidden) if self.config.own_head else head(hidden)
         if self.config.output_multiplier != 1.0:
             logits = logits * self.config.output_multiplier
         cap = self.config.final_logit_softcapping
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+        if cap is not None:
+            logits = torch.tanh(logits / cap) * cap
+        if self.config.draft_vocab_size is None:
+            return logits
+        token_ids = torch.arange(logits.shape[-1], device=logits.device) + self.d2t
+        everything = logits.new_full(
+            (*logits.shape[:-1], self.config.known_vocab_size), float("-inf")
+        )
+        return everything.index_copy(-1, token_ids, logits)
+
+    def _new_layer(self) -> DFlashLayer:
+        return DFlashLayer(self.config, self.attention)
 
     @property
     def _typed_layers(self) -> list["DFlashLayer"]:
@@ -157,9 +222,10 @@ class DFlashDrafter(nn.Module):
         rotation: Rotation,
         context: ContextKV,
         masks: Sequence[Tensor | None],
+        num_blocks: int = 1,
     ) -> Tensor:
         for layer, layer_context, mask in zip(self.layers, context, masks, strict=True):
-            hidden = layer(hidden, rotation, layer_context, mask)
+            hidden = layer(hidden, rotation, layer_context, mask, num_blocks)
         normed: Tensor = self.norm(hidden)
         return normed
 
@@ -192,96 +258,6 @@ class DFlashDrafter(nn.Module):
             mask = mask.masked_fill(~visible, float("-inf"))
         groups = self.config.num_attention_heads // self.config.num_key_value_heads
         return mask.repeat(1, 1, groups, 1)
-
-
-class DFlashLayer(nn.Module):
-    """Attention over context and block, then a gated MLP; pre-norm, residual."""
-
-    def __init__(self, config: DFlashConfig, attention: AttentionKind) -> None:
-        super().__init__()
-        self.self_attn = DFlashAttention(config, attention)
-        self.mlp = DFlashMLP(config)
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-
-    def forward(
-        self, hidden: Tensor, rotation: Rotation, context: LayerKV, mask: Tensor | None
-    ) -> Tensor:
-        """[b, Q, hidden] -> [b, Q, hidden]."""
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), rotation, context, mask)
-        mixed: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
-        return mixed
-
-
-class DFlashMLP(nn.Module):
-    """down(act(gate(x)) * up(x))."""
-
-    def __init__(self, config: DFlashConfig) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-        self.act: Callable[[Tensor], Tensor] = ACT2FN[config.hidden_act]
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """[b, Q, hidden] -> [b, Q, hidden]."""
-        mixed: Tensor = self.down_proj(self.act(self.gate_proj(hidden)) * self.up_proj(hidden))
-        return mixed
-
-
-class DFlashAttention(nn.Module):
-    """Grouped-query attention of a block over [context, block]."""
-
-    def __init__(self, config: DFlashConfig, attention: AttentionKind) -> None:
-        super().__init__()
-        self.attention = attention
-        self.head_dim = config.head_dim
-        self.num_kv_heads = config.num_key_value_heads
-        self.scaling = config.head_dim**-0.5
-        size, bias = config.hidden_size, config.attention_bias
-        query_size = config.num_attention_heads * config.head_dim
-        kv_size = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(size, query_size, bias=bias)
-        self.k_proj = nn.Linear(size, kv_size, bias=bias)
-        self.v_proj = nn.Linear(size, kv_size, bias=bias)
-        self.o_proj = nn.Linear(query_size, size, bias=bias)
-        self.q_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
-        self.k_norm = nn.RMSNorm(config.head_dim, eps=config.rms_norm_eps)
-
-    def project_kv(self, hidden: Tensor, rotation: Rotation) -> LayerKV:
-        """[b, T, hidden] -> keys (normed, rotated) and values, [b, kv heads, T, head_dim]."""
-        heads = (*hidden.shape[:2], -1, self.head_dim)
-        keys = self.k_norm(self.k_proj(hidden).view(heads)).transpose(1, 2)
-        values = self.v_proj(hidden).view(heads).transpose(1, 2)
-        return rotate(keys, rotation), values
-
-    def forward(
-        self, hidden: Tensor, rotation: Rotation, context: LayerKV, mask: Tensor | None
-    ) -> Tensor:
-        """[b, Q, hidden] -> [b, Q, hidden]; `mask` is additive, [b or 1, 1, G * Q, T + Q]."""
-        batch, width = hidden.shape[:2]
-        heads = (batch, width, -1, self.head_dim)
-        queries = self.q_norm(self.q_proj(hidden).view(heads)).transpose(1, 2)
-        queries = rotate(queries, rotation)
-        own_keys, own_values = self.project_kv(hidden, rotation)
-        keys = torch.cat([context[0], own_keys], dim=2)
-        values = torch.cat([context[1], own_values], dim=2)
-        # The queries of a group stand one below the other: keys and values are never repeated.
-        grouped = queries.reshape(batch, self.num_kv_heads, -1, self.head_dim)
-        mixed = self._attend(grouped, keys, values, mask)
-        mixed = mixed.reshape(batch, -1, width, self.head_dim).transpose(1, 2)
-        projected: Tensor = self.o_proj(mixed.reshape(batch, width, -1))
-        return projected
-
-    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        if self.attention == "sdpa":
-            return F.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=mask, scale=self.scaling
-            )
-        scores = (queries * self.scaling) @ keys.transpose(-1, -2)
-        if mask is not None:
-            scores = scores + mask
-        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype) @ values
 
 
 def _visible(rule: AttentionRule, queries: Tensor, keys: Tensor) -> Tensor:

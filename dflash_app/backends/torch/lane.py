@@ -9,6 +9,7 @@ from torch import Tensor
 from dflash_app.backends.torch.acceptance import (
     draw,
     greedy_accept,
+    penalise_repetition,
     rejection_accept,
     sampling_probs,
 )
@@ -38,7 +39,7 @@ class TorchDraft:
 
 
 class TorchLane:
-    """`engine.protocol.Lane` with transformers' DynamicCache.
+    """`engine.protocol.Lane` on a cache that goes back.
 
     Args:
         target: decides every token.
@@ -66,6 +67,10 @@ class TorchLane:
         self._context = ContextCache()
         self._last_logits: Tensor | None = None
         self._block_ids: Tensor | None = None
+        # The tokens in the cache, kept only where a penalty asks what came before.
+        self._history: Tensor | None = None
+        if sampling.penalises:
+            self._history = torch.empty(0, dtype=torch.int64, device=target.device)
         self._generator = torch.Generator(target.device)
         if sampling.seed is None:
             self._generator.seed()
@@ -77,7 +82,9 @@ class TorchLane:
         """Prefill a chunk of the prompt: target forward, drafter context, last logits."""
         ids = torch.tensor(token_ids, dtype=torch.int64, device=self._target.device)
         self._last_logits, tapped = self._target.forward(ids, self._cache, 1, self._taps)
+        self._cache.crop(0)  # a prompt stays: nothing is kept to take it back
         self._append_context(tapped)
+        self._remember(ids)
         self.length += len(token_ids)
 
     @torch.inference_mode()
@@ -85,10 +92,11 @@ class TorchLane:
         """Sample the first output token from the last prefilled position; it becomes the anchor."""
         if self._last_logits is None:
             raise ValueError("extend() a prompt before asking for the first token")
+        logits = self._penalised(self._last_logits)
         if self._sampling.greedy:
-            token = self._last_logits.argmax(dim=-1)
+            token = logits.argmax(dim=-1)
         else:
-            token = draw(sampling_probs(self._last_logits, self._sampling), self._generator)
+            token = draw(sampling_probs(logits, self._sampling), self._generator)
         self._last_logits = None
         self._set_anchor(token)
         return int(token)
@@ -103,14 +111,19 @@ class TorchLane:
             return TorchDraft(self._block()[:0])
         block = self._drafter.embed(self._block()[None], self._target.embedding)
         hidden = self._drafter.draft(block, self._context.layers(), self.length)
-        slots = hidden[0, 1 : num_draft + 1]
-        logits = self._drafter.logits(slots, self._target.head).float()
-        if self._sampling.greedy:
-            best, token_ids = logits.max(dim=-1)
-            return TorchDraft(token_ids, None, (best - logits.logsumexp(dim=-1)).exp())
-        probs = sampling_probs(logits, self._sampling)
-        token_ids = draw(probs, self._generator)
-        return TorchDraft(token_ids, probs, probs.gather(-1, token_ids[:, None])[:, 0])
+
+        def sampler(scores: Tensor) -> tuple[Tensor, Tensor]:
+            probs = sampling_probs(scores, self._sampling)
+            return probs, draw(probs, self._generator)
+
+        return TorchDraft(
+            *self._drafter.propose(
+                hidden[0, :num_draft],
+                self._block()[:1],
+                self._target.head,
+                None if self._sampling.greedy else sampler,
+            )
+        )
 
     @torch.inference_mode()
     def verify(self, draft: TorchDraft) -> Verified:
@@ -121,7 +134,8 @@ class TorchLane:
         num_draft = draft.token_ids.shape[0]
         ids = torch.cat([self._block()[:1], draft.token_ids])
         logits, tapped = self._target.forward(ids, self._cache, num_draft + 1, self._taps)
-        num_accepted, bonus = self._accept(draft, logits)
+        self._remember(ids)
+        num_accepted, bonus = self._accept(draft, self._penalised(logits))
         verified = _to_host(draft, num_accepted, bonus)
         if tapped is not None:
             self._append_context(tapped[:, : verified.num_accepted + 1])
@@ -135,6 +149,8 @@ class TorchLane:
         # Called even where nothing goes: sliding layers drop what left their window here.
         self._cache.crop(length - self.length)
         self._context.crop(length)
+        if self._history is not None:
+            self._history = self._history[:length]
         self.length = length
 
     def close(self) -> None:
@@ -152,6 +168,16 @@ class TorchLane:
                 probs, self._generator
             )[0]
         return rejection_accept(draft.token_ids, draft.probs, probs, self._generator)
+
+    def _remember(self, ids: Tensor) -> None:
+        if self._history is not None:
+            self._history = torch.cat([self._history, ids])
+
+    def _penalised(self, logits: Tensor) -> Tensor:
+        """The target's logits of the last positions under what came before each of them."""
+        if self._history is None:
+            return logits
+        return penalise_repetition(logits, self._history, self._sampling.repetition_penalty)
 
     def _append_context(self, tapped: Tensor | None) -> None:
         if self._drafter is None or tapped is None:

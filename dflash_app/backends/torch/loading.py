@@ -31,7 +31,7 @@ def load_models(
     """Load a target and its drafter on the calling thread.
 
     Args:
-        target_dir: config.json and *.safetensors of a dense Qwen3 or Llama model.
+        target_dir: config.json and *.safetensors of a family in `families.ROLLBACK_KINDS`.
         drafter_dir: of a z-lab drafter; None loads the target alone.
         options: device, dtype, drafter, threads.
         eos_ids: tokens that end a turn beside those in the target's configs (the tokenizer's).

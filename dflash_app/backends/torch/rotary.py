@@ -9,6 +9,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 
 from dflash_app.backends.torch.dflash_config import DFlashConfig
+from dflash_app.backends.torch.transformers_calls import quiet_transformers
 from dflash_app.errors import UnsupportedFormat
 
 Rotation: TypeAlias = tuple[Tensor, Tensor]
@@ -42,19 +43,21 @@ def _inverse_frequencies(config: DFlashConfig) -> tuple[Tensor, float]:
     """[head_dim / 2] float32 on the CPU even under a meta device, and the factor on cos and sin."""
     parameters = dict(config.rope_parameters)
     rope_type = parameters.get("rope_type", "default")
+    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        raise UnsupportedFormat("A drafter that rotates a part of each head is not supported yet.")
     if rope_type == "default":
         steps = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu")
         return 1.0 / (float(parameters["rope_theta"]) ** (steps / config.head_dim)), 1.0
     if rope_type not in ("linear", "yarn", "llama3"):
         raise UnsupportedFormat(f"The drafter's rope type {rope_type!r} is not supported yet.")
-    shape = Qwen3Config(
-        hidden_size=config.hidden_size,
-        num_attention_heads=config.num_attention_heads,
-        head_dim=config.head_dim,
-        max_position_embeddings=config.max_position_embeddings,
-        rope_parameters=parameters,
-    )
-    with torch.device("cpu"):
+    with quiet_transformers(), torch.device("cpu"):
+        shape = Qwen3Config(
+            hidden_size=config.hidden_size,
+            num_attention_heads=config.num_attention_heads,
+            head_dim=config.head_dim,
+            max_position_embeddings=config.max_position_embeddings,
+            rope_parameters=parameters,
+        )
         frequencies, scaling = ROPE_INIT_FUNCTIONS[rope_type](shape, torch.device("cpu"))
     return frequencies.float(), float(scaling)
 

@@ -1,16 +1,24 @@
 """Sampled DFlash has the target's own distribution; seeds repeat."""
 
-import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from dflash_app.backends.torch.acceptance import (
     draw,
     greedy_accept,
+    penalise_repetition,
     rejection_accept,
     sampling_probs,
 )
@@ -18,27 +26,29 @@ from dflash_app.backends.torch.models import TorchModels
 from dflash_app.request import SamplingParams
 
 VOCAB = 6
+PROMPT = [1, 1]
 
 
 def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _chi_square_per_degree(counts: Counter[Any], probs: dict[Any, float], total: int) -> float:
-    """About 1 for the right distribution; cells expected under five times are pooled."""
-    statistic, cells, rare_seen, rare_expected = 0.0, 0, 0, 0.0
-    for outcome, prob in probs.items():
-        if prob * total < 5:
-            rare_seen, rare_expected = rare_seen + counts[outcome], rare_expected + prob * total
-        else:
-            statistic += (counts[outcome] - prob * total) ** 2 / (prob * total)
-            cells += 1
-    if rare_expected >= 1:
-        statistic += (rare_seen - rare_expected) ** 2 / rare_expected
-        cells += 1
-    else:
-        assert rare_seen <= 5
-    return statistic / (cells - 1)
+def _chance_of(counts: Counter[Any], probs: dict[Any, float]) -> float:
+    """Pearson's chi-square test: how often the distribution itself would look worse than this.
+
+    Cells expected under five times are pooled.
+    """
+    total = counts.total()
+    expected = {outcome: prob * total for outcome, prob in probs.items()}
+    assert set(counts) <= {outcome for outcome, times in expected.items() if times > 0}
+    often = {outcome: times for outcome, times in expected.items() if times >= 5}
+    cells = [(counts[outcome], times) for outcome, times in often.items()]
+    rare = sum(expected.values()) - sum(often.values())
+    if rare >= 1:
+        cells.append((total - sum(counts[outcome] for outcome in often), rare))
+    statistic = sum((seen - times) ** 2 / times for seen, times in cells)
+    halves = torch.tensor([len(cells) - 1, statistic], dtype=torch.float64) / 2
+    return float(torch.special.gammaincc(halves[0], halves[1]))
 
 
 @pytest.mark.parametrize("matching", range(5))
@@ -86,9 +96,7 @@ def test_the_smallest_temperature_is_greedy_and_not_nan() -> None:
 def test_tokens_without_mass_are_never_drawn_and_the_rest_in_proportion() -> None:
     probs = torch.tensor([0.0, 0.5, 0.3, 0.0, 0.2, 0.0]).repeat(20_000, 1)
     counts = Counter(draw(probs, _generator()).tolist())
-    assert set(counts) == {1, 2, 4}
-    expected = {1: 0.5, 2: 0.3, 4: 0.2}
-    assert _chi_square_per_degree(counts, expected, 20_000) < 5
+    assert _chance_of(counts, {1: 0.5, 2: 0.3, 4: 0.2}) > 0.001
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -106,11 +114,11 @@ def test_rejection_rule_gives_the_targets_distribution_of_two_tokens(seed: int) 
         else:
             firsts[int(bonus)] += 1
     expected = {token: float(target_probs[0, token]) for token in range(VOCAB)}
-    assert _chi_square_per_degree(firsts, expected, total) < 3.5
+    assert _chance_of(firsts, expected) > 0.001
     # The bonus after an accepted draft is the target's own next token.
     after = Counter({b: sum(n for (_, x), n in pairs.items() if x == b) for b in range(VOCAB)})
     expected = {token: float(target_probs[1, token]) for token in range(VOCAB)}
-    assert _chi_square_per_degree(after, expected, after.total()) < 3.5
+    assert _chance_of(after, expected) > 0.001
 
 
 def test_equal_distributions_accept_every_draft() -> None:
@@ -133,44 +141,95 @@ def test_a_draft_the_target_excludes_is_always_replaced_by_one_it_allows() -> No
         assert int(bonus) in (1, 2)
 
 
-@pytest.mark.parametrize(
-    "sampling", [{"temperature": 1.0}, {"temperature": 0.8, "top_k": 5, "top_p": 0.95}]
-)
+PROCESSORS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.7},
+    {"top_k": 3},
+    {"top_p": 0.8},
+    {"min_p": 0.1},
+    {"repetition_penalty": 4.0},
+    {"temperature": 1.3, "top_k": 3, "top_p": 0.9, "min_p": 0.2, "repetition_penalty": 3.0},
+]
+
+
+@pytest.mark.parametrize("processors", PROCESSORS, ids=lambda each: "-".join(each) or "none")
 def test_sampled_dflash_sequences_have_the_targets_distribution(
     make_target: Callable[..., Any],
     make_drafter: Callable[..., Any],
-    sampling: dict[str, Any],
+    processors: dict[str, Any],
 ) -> None:
-    target = make_target("qwen3", VOCAB)
-    target.head.weight.mul_(0.3)  # flat enough that drafter and target often agree
-    models = TorchModels(target, make_drafter(VOCAB))
-    prompt, total = [1, 2, 3], 500
-    params = SamplingParams(**sampling)
-    expected = _two_token_distribution(models, prompt, params)
-    counts: Counter[tuple[int, int]] = Counter()
-    accepted = 0
-    for seed in range(total):
-        lane = models.open_lane(SamplingParams(**sampling, seed=seed), "dflash")
-        lane.extend(prompt)
-        first = lane.first_token()
-        verified = lane.verify(lane.propose(15))
-        counts[first, verified.token_ids[0]] += 1
-        accepted += verified.num_accepted
-    assert 0 < accepted < 15 * total
-    assert set(counts) <= {pair for pair, prob in expected.items() if prob > 0}
-    assert _chi_square_per_degree(counts, expected, total) < 2.5
+    target = make_target("qwen3", 4, num_hidden_layers=1)
+    target.head.weight.mul_(0.8)  # flat enough that drafter and target often agree
+    config = {"block_size": 4, "mask_token_id": 3, "target_layer_ids": [0]}
+    drafter = make_drafter(4, num_hidden_layers=1, num_target_layers=1, dflash_config=config)
+    models = TorchModels(target, drafter)
+    sampling = SamplingParams(**{"temperature": 1.0, "seed": 0} | processors)
+    lane = models.open_lane(sampling, "dflash")
+    lane.extend(PROMPT[:-1])
+    counts: Counter[tuple[int, ...]] = Counter()
+    steps: Counter[int] = Counter()
+    for _ in range(700):
+        lane.rewind(len(PROMPT) - 1)
+        lane.extend(PROMPT[-1:])
+        token_ids = [lane.first_token()]
+        while len(token_ids) < 3:
+            verified = lane.verify(lane.propose(2))
+            lane.rewind(len(PROMPT) + len(token_ids) + verified.num_accepted)
+            token_ids += verified.token_ids
+            steps[verified.num_accepted] += 1
+        counts[tuple(token_ids[:3])] += 1
+    assert min(steps[accepted] for accepted in range(3)) > 20
+    assert _chance_of(counts, _distribution_of_three_tokens(models, sampling)) > 0.001
 
 
-def _two_token_distribution(
-    models: TorchModels, prompt: list[int], params: SamplingParams
-) -> dict[tuple[int, int], float]:
-    def probs(token_ids: list[int]) -> list[float]:
-        logits = torch.tensor([models.next_logits(token_ids, range(VOCAB))])
-        return sampling_probs(logits, params)[0].tolist()
+def _distribution_of_three_tokens(
+    models: TorchModels, sampling: SamplingParams
+) -> dict[tuple[int, ...], float]:
+    """By transformers' processors on plain forwards, over every sequence of a vocabulary of 4."""
+    found: dict[tuple[int, ...], float] = {(): 1.0}
+    for _ in range(3):
+        longer = {}
+        for token_ids, prob in found.items():
+            ids = [*PROMPT, *token_ids]
+            logits = torch.tensor([models.next_logits(ids, range(4))])
+            probs = _transformers_probs(logits, ids, sampling)[0].tolist()
+            longer |= {(*token_ids, token): prob * each for token, each in enumerate(probs)}
+        found = longer
+    return found
 
-    first = probs(prompt)
-    second = [probs([*prompt, token]) for token in range(VOCAB)]
-    return {(a, b): first[a] * second[a][b] for a, b in itertools.product(range(VOCAB), repeat=2)}
+
+def _transformers_probs(
+    logits: torch.Tensor, token_ids: list[int], sampling: SamplingParams
+) -> torch.Tensor:
+    """What transformers' generate draws from: its processors in its order, each always on."""
+    vocab_size = logits.shape[-1]
+    processors = LogitsProcessorList([
+        RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty)),
+        TemperatureLogitsWarper(float(sampling.temperature)),
+        TopKLogitsWarper(sampling.top_k or vocab_size),
+        TopPLogitsWarper(sampling.top_p),
+        MinPLogitsWarper(sampling.min_p),
+    ])  # fmt: skip
+    scores: torch.Tensor = processors(torch.tensor([token_ids]), logits)
+    return scores.softmax(-1)
+
+
+@pytest.mark.parametrize("processors", PROCESSORS, ids=lambda each: "-".join(each) or "none")
+@pytest.mark.parametrize("num_rows", [1, 5])
+def test_processed_probabilities_are_those_of_transformers_row_by_row(
+    processors: dict[str, Any], num_rows: int
+) -> None:
+    sampling = SamplingParams(**{"temperature": 1.0} | processors)
+    logits = torch.randn(num_rows, 40, generator=_generator()) * 3
+    # Repeated tokens are penalised once, and an id beyond the head's rows not at all.
+    history = [3, 3, 7, 11, 45, 0, 7, *logits.argmax(-1).tolist()]
+    penalised = penalise_repetition(logits, torch.tensor(history), sampling.repetition_penalty)
+    probs = sampling_probs(penalised, sampling)
+    for row in range(num_rows):
+        known = history[: len(history) - num_rows + row + 1]
+        expected = _transformers_probs(logits[row : row + 1].clone(), known, sampling)[0]
+        assert torch.allclose(probs[row], expected, atol=1e-6)
+        assert ((probs[row] > 0) == (expected > 0)).all()
 
 
 @pytest.mark.parametrize("mode", ["ar", "dflash"])

@@ -36,18 +36,26 @@ class OracleLane(TorchLane):
         return TorchDraft(torch.tensor(true), None, real.confidences)
 
 
-def _generate(models: TorchModels, prompt: list[int], max_new_tokens: int) -> list[int]:
+def _generate(
+    models: TorchModels, prompt: list[int], max_new_tokens: int, **options: Any
+) -> list[int]:
     output = models.target.model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
         max_new_tokens=max_new_tokens,
         do_sample=False,
+        **options,
     )
     return output[0, len(prompt) :].tolist()
 
 
-def _oracle(models: TorchModels, truth: list[int], accepted: list[int]) -> OracleLane:
-    lane = OracleLane(models.target, models._drafter, GREEDY)
+def _oracle(
+    models: TorchModels,
+    truth: list[int],
+    accepted: list[int],
+    sampling: SamplingParams = GREEDY,
+) -> OracleLane:
+    lane = OracleLane(models.target, models._drafter, sampling)
     lane.truth, lane.num_prompt, lane.accepted_lengths = truth, len(PROMPT), accepted
     return lane
 
@@ -96,6 +104,31 @@ def test_mixed_accepted_lengths_leave_no_stale_cache(
         assert keys.shape == fresh_keys.shape
         assert torch.allclose(keys, fresh_keys, atol=1e-4)
         assert torch.allclose(values, fresh_values, atol=1e-4)
+
+
+@pytest.mark.parametrize("penalty", [0.7, 1.3])
+def test_greedy_under_a_repetition_penalty_is_lossless_for_every_accepted_length(
+    models: TorchModels, run_lane: Callable[..., Any], penalty: float
+) -> None:
+    sampling = SamplingParams(repetition_penalty=penalty)
+    truth = run_lane(models.open_lane(sampling, "ar"), PROMPT, 150, num_draft=0).token_ids
+    assert truth == _generate(models, PROMPT, 150, repetition_penalty=penalty)
+    assert truth[:30] != run_lane(models.open_lane(GREEDY, "ar"), PROMPT, 30).token_ids
+    assert run_lane(models.open_lane(sampling, "dflash"), PROMPT, 60).token_ids == truth[:60]
+    oracle = _oracle(models, truth, [*range(15, -1, -1)] * 10, sampling)
+    assert run_lane(oracle, PROMPT, 130).token_ids == truth[:130]
+
+
+def test_a_rewound_lane_does_not_penalise_what_it_forgot(
+    models: TorchModels, run_lane: Callable[..., Any]
+) -> None:
+    sampling = SamplingParams(repetition_penalty=1.5)
+    expected = run_lane(models.open_lane(sampling, "dflash"), PROMPT, 40).token_ids
+    lane = models.open_lane(sampling, "dflash")
+    lane.extend([*PROMPT[:4], *expected])
+    lane.first_token()
+    lane.rewind(4)
+    assert run_lane(lane, PROMPT, 40).token_ids == expected
 
 
 @pytest.mark.parametrize("stop_index", [0, 1, 7, 20])
@@ -168,7 +201,7 @@ def test_confidences_are_the_drafters_softmax_at_its_own_drafts(models: TorchMod
         assert drafter is not None
         block = drafter.embed(lane._block()[None], target.embedding)
         hidden = drafter.draft(block, lane._context.layers(), lane.length)
-        best = drafter.logits(hidden, target.head)[0, 1:].softmax(-1).max(-1)
+        best = drafter.logits(hidden, target.head)[0].softmax(-1).max(-1)
     verified = lane.verify(draft)
     assert verified.drafted_ids == tuple(best.indices.tolist())
     assert verified.confidences == pytest.approx(best.values.tolist(), abs=2e-6)
