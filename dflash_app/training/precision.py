@@ -15,8 +15,8 @@ _NUM_RUNS = 7
 def resolve_dtype(name: str, log: Callable[[str], None]) -> torch.dtype:
     """The dtype of a name; "auto" is bfloat16 where the processor multiplies it faster.
 
-    Processors without bfloat16 units emulate it: on a Cascade Lake it takes twice the time of
-    float32, on a Sapphire Rapids a quarter. So it is measured, in a few hundredths of a second.
+    Processors without bfloat16 units emulate it: a training step in it took 1.6 times the time of
+    float32 on one without, and 0.6 of it on one with AMX (docs/log.md). So a product is timed.
 
     Args:
         name: "float32", "bfloat16" or "auto".

@@ -1,9 +1,9 @@
 """One generator of updates, played by three Gradio events: begin, live, end.
 
 At every yield Gradio builds anew each output that the yield leaves out, hops threads for each that
-it names, and tells the browser of all. Ten times a second that costs a 2-core machine a third of
-its decoding speed, so the event that repeats has the few outputs that change, and the many belong
-to the events before and after it.
+it names, and tells the browser of all, and the decode thread waits for Python's lock meanwhile
+(ADR 8 has figures). So the event that repeats ten times a second has the few outputs that change,
+and the many belong to the events before and after it.
 """
 
 import functools

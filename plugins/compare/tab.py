@@ -52,8 +52,6 @@ class CompareTab:
 
     page: Page
     prompt: gr.Textbox
-    start: gr.Button
-    stop: gr.Button
     notice: gr.HTML
     outcome: gr.HTML
     panel: gr.HTML
@@ -120,7 +118,7 @@ def build(page: Page) -> None:
     panel = gr.HTML(_render_race(RaceView()), elem_id="race-panel")
     with gr.Accordion("Sampling and limits of both lanes", open=False, elem_id="race-settings"):
         sampling = build_sampling("race")
-    tab = CompareTab(page, prompt, start, stop, notice, outcome, panel, sampling, Warmth())
+    tab = CompareTab(page, prompt, notice, outcome, panel, sampling, Warmth())
     connect_flow(
         [start.click, prompt.submit],
         tab.on_race,

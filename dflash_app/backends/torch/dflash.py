@@ -27,17 +27,17 @@ Sampler: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Proposal(NamedTuple):
-    """What one block proposes, on the device.
+    """Drafts that are still on the device.
 
     Attributes:
         token_ids: [K] int64.
         probs: [K, V] float32, what they were drawn from; None where greedy.
-        confidences: [K] float32, the drafter's probability of each.
+        confidences: [K] float32, the drafter's probability of each; None in AR.
     """
 
     token_ids: Tensor
-    probs: Tensor | None
-    confidences: Tensor
+    probs: Tensor | None = None
+    confidences: Tensor | None = None
 
 
 class DFlashDrafter(nn.Module):

@@ -1,7 +1,6 @@
 """One request on one device, batch 1: its caches, its sampler, its random state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,28 +13,13 @@ from dflash_app.backends.torch.acceptance import (
     sampling_probs,
 )
 from dflash_app.backends.torch.context import ContextCache
-from dflash_app.backends.torch.dflash import DFlashDrafter
+from dflash_app.backends.torch.dflash import DFlashDrafter, Proposal
 from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.engine.protocol import Verified
 from dflash_app.request import SamplingParams
 
 _CONFIDENCE_SCALE = 1_000_000
 """Confidences cross to the host as millionths, in the same integer tensor as the tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class TorchDraft:
-    """Drafts that are still on the device.
-
-    Attributes:
-        token_ids: [K] int64.
-        probs: [K, V] float32, what they were drawn from; None where greedy.
-        confidences: [K] float32, the drafter's probability of each; None in AR.
-    """
-
-    token_ids: Tensor
-    probs: Tensor | None = None
-    confidences: Tensor | None = None
 
 
 class TorchLane:
@@ -102,31 +86,24 @@ class TorchLane:
         return int(token)
 
     @torch.inference_mode()
-    def propose(self, num_draft: int) -> TorchDraft:
+    def propose(self, num_draft: int) -> Proposal:
         """Draft `num_draft` tokens after the anchor; 0 drafts nothing (AR).
 
         The query is as wide as the block whatever `num_draft` is: the drafter was trained so.
         """
         if num_draft == 0 or self._drafter is None:
-            return TorchDraft(self._block()[:0])
+            return Proposal(self._block()[:0])
         block = self._drafter.embed(self._block()[None], self._target.embedding)
         hidden = self._drafter.draft(block, self._context.layers(), self.length)
-
-        def sampler(scores: Tensor) -> tuple[Tensor, Tensor]:
-            probs = sampling_probs(scores, self._sampling)
-            return probs, draw(probs, self._generator)
-
-        return TorchDraft(
-            *self._drafter.propose(
-                hidden[0, :num_draft],
-                self._block()[:1],
-                self._target.head,
-                None if self._sampling.greedy else sampler,
-            )
+        return self._drafter.propose(
+            hidden[0, :num_draft],
+            self._block()[:1],
+            self._target.head,
+            None if self._sampling.greedy else self._sample,
         )
 
     @torch.inference_mode()
-    def verify(self, draft: TorchDraft) -> Verified:
+    def verify(self, draft: Proposal) -> Verified:
         """Run the target over anchor and drafts, accept, and take the bonus token as new anchor.
 
         The caches keep every position until `rewind`. Costs the step's one host synchronisation.
@@ -159,7 +136,7 @@ class TorchLane:
         self._context = ContextCache()
         self._last_logits = self._block_ids = None
 
-    def _accept(self, draft: TorchDraft, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _accept(self, draft: Proposal, logits: Tensor) -> tuple[Tensor, Tensor]:
         if self._sampling.greedy:
             return greedy_accept(draft.token_ids, logits)
         probs = sampling_probs(logits, self._sampling)
@@ -168,6 +145,10 @@ class TorchLane:
                 probs, self._generator
             )[0]
         return rejection_accept(draft.token_ids, draft.probs, probs, self._generator)
+
+    def _sample(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        probs = sampling_probs(scores, self._sampling)
+        return probs, draw(probs, self._generator)
 
     def _remember(self, ids: Tensor) -> None:
         if self._history is not None:
@@ -199,7 +180,7 @@ class TorchLane:
         return self._block_ids
 
 
-def _to_host(draft: TorchDraft, num_accepted: Tensor, bonus: Tensor) -> Verified:
+def _to_host(draft: Proposal, num_accepted: Tensor, bonus: Tensor) -> Verified:
     """Read drafts, acceptance, bonus and confidences in one transfer."""
     num_draft = draft.token_ids.shape[0]
     parts = [torch.stack([num_accepted, bonus]), draft.token_ids]

@@ -32,7 +32,7 @@ def load_models(
 
     Args:
         target_dir: config.json and *.safetensors of a family in `families.ROLLBACK_KINDS`.
-        drafter_dir: of a z-lab drafter; None loads the target alone.
+        drafter_dir: of a drafter in a format that `formats` reads; None loads the target alone.
         options: device, dtype, drafter, threads.
         eos_ids: tokens that end a turn beside those in the target's configs (the tokenizer's).
         target: already loaded from `target_dir` with the same options: not loaded again.

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 from transformers import DynamicCache
 
 from dflash_app.backends.torch.families import RollbackKind
+from dflash_app.backends.torch.gated_delta import with_replay
+from dflash_app.backends.torch.snapshot import SnapshotCache
 
 
 class RewindableCache(Protocol):
@@ -27,15 +29,12 @@ def new_cache(model: Any, kind: RollbackKind) -> RewindableCache:
         kind: how its family goes back.
     """
     if kind == "snapshot":
-        from dflash_app.backends.torch.snapshot import SnapshotCache
-
         return SnapshotCache(model)
     cache: Any = DynamicCache(config=model.config)
     if kind == "replay":
-        from dflash_app.backends.torch.gated_delta import with_replay
-
         cache.layers = with_replay(cache.layers)
     elif kind == "slice":
+        # It needs the family's own modelling code, which no other family loads.
         from dflash_app.backends.torch.compressor import with_slicing
 
         cache.layers = with_slicing(cache.layers, model.config)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from dflash_app.backends.torch.lane import TorchDraft, TorchLane
+from dflash_app.backends.torch.dflash import Proposal
+from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.request import SamplingParams
 
@@ -31,11 +32,11 @@ class OracleLane(TorchLane):
         self._wanted = iter(accepted_lengths)
         self._vocab_size = target.vocab_size
 
-    def propose(self, num_draft: int) -> TorchDraft:
+    def propose(self, num_draft: int) -> Proposal:
         """The true continuation of the anchor, every token after the wanted length changed."""
         start = self.length + 1
         draft = self._text[start : start + num_draft]
         draft += [0] * (num_draft - len(draft))
         wrong_from = next(self._wanted, num_draft)
         draft[wrong_from:] = [(token + 1) % self._vocab_size for token in draft[wrong_from:]]
-        return TorchDraft(torch.tensor(draft, dtype=torch.int64))
+        return Proposal(torch.tensor(draft, dtype=torch.int64))

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from dflash_app.backends.torch.lane import TorchDraft, TorchLane
+from dflash_app.backends.torch.dflash import Proposal
+from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.errors import RequestError
 from dflash_app.request import SamplingParams
@@ -23,7 +24,7 @@ class OracleLane(TorchLane):
     accepted_lengths: Sequence[int] = ()
     vocab_size = 96
 
-    def propose(self, num_draft: int) -> TorchDraft:
+    def propose(self, num_draft: int) -> Proposal:
         real = super().propose(num_draft)
         if num_draft == 0:
             return real
@@ -33,7 +34,7 @@ class OracleLane(TorchLane):
         self.wanted, *self.accepted_lengths = self.accepted_lengths
         if self.wanted < num_draft:
             true[self.wanted] = (true[self.wanted] + 1) % self.vocab_size
-        return TorchDraft(torch.tensor(true), None, real.confidences)
+        return Proposal(torch.tensor(true), None, real.confidences)
 
 
 def _generate(
