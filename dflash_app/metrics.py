@@ -12,7 +12,8 @@ class RunMetrics:
     """Figures of one run; None means unknown, never 0.
 
     Attributes:
-        num_prompt_tokens: tokens of the prompt.
+        num_prompt_tokens: tokens of the prompt, reused ones included.
+        num_reused_tokens: of those, how many came from the cache of an earlier turn.
         num_output_tokens: tokens put out, stop token included.
         num_steps: target forwards after prefill.
         queue_s: wait for the device.
@@ -32,6 +33,7 @@ class RunMetrics:
     """
 
     num_prompt_tokens: int | None = None
+    num_reused_tokens: int | None = None
     num_output_tokens: int = 0
     num_steps: int = 0
     queue_s: float | None = None
@@ -77,6 +79,7 @@ def summarize(events: Iterable[DecodeEvent], *, peak_memory_bytes: int | None = 
     timed = decode_s is not None and decode_s > 0 and num_output > 1
     return RunMetrics(
         num_prompt_tokens=prefill.num_prompt_tokens,
+        num_reused_tokens=prefill.num_reused,
         num_output_tokens=num_output,
         num_steps=len(steps),
         queue_s=prefill.queue_s,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BUILTINS = (
     "dflash_app.backends.torch.builtin",
+    "dflash_app.backends.mlx.builtin",
     "dflash_app.ui.builtin",
     "dflash_app.training.builtin",
 )

@@ -7,9 +7,13 @@ from dflash_app.errors import RequestError
 
 Role = Literal["system", "user", "assistant"]
 Mode = Literal["ar", "dflash"]
+Policy = Literal["fixed", "adaptive"]
 
 MAX_PROMPT_CHARS = 400_000
 """Longest conversation taken, in characters; a longer one is refused before it is tokenized."""
+
+MAX_BLOCK_SIZE = 64
+"""Largest block, anchor included. Drafters were trained for 7 to 16: above is an experiment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,12 @@ class GenerationRequest:
         stop: texts that end the output and are not shown.
         sampling: see `SamplingParams`.
         mode: "dflash" drafts blocks, "ar" decodes token by token.
-        block_size: anchor included, in [2, 64]; None takes the drafter's own.
+        block_size: anchor included, in [2, MAX_BLOCK_SIZE]; None takes the drafter's own.
         thinking: None leaves the template's default, "on" / "off" switch it, any other word is a
             level that the template understands ("low", "high").
+        policy: "fixed" drafts the whole block in every step, as published figures do, and repeats
+            itself; "adaptive" drafts what pays by times measured here, nothing where nothing does.
+            With temperature and seed it is "fixed", and the run's first step notes so.
 
     Raises:
         RequestError: a value is missing or outside its range.
@@ -105,13 +112,16 @@ class GenerationRequest:
     mode: Mode = "dflash"
     block_size: int | None = None
     thinking: str | None = None
+    policy: Policy = "fixed"
 
     def __post_init__(self) -> None:
         if self.mode not in ("ar", "dflash"):
             raise RequestError(f"Unknown mode {self.mode!r}: use 'ar' or 'dflash'.")
+        if self.policy not in ("fixed", "adaptive"):
+            raise RequestError(f"Unknown policy {self.policy!r}: use 'fixed' or 'adaptive'.")
         _check_integer("max_new_tokens", self.max_new_tokens, 1, 1_000_000)
         if self.block_size is not None:
-            _check_integer("block_size", self.block_size, 2, 64)
+            _check_integer("block_size", self.block_size, 2, MAX_BLOCK_SIZE)
         if not self.messages or self.messages[-1].role != "user":
             raise RequestError("The conversation must end with a user message: type one.")
         if not self.messages[-1].content.strip():

@@ -192,7 +192,11 @@ def describe(
         device=loaded.device,
         dtype=loaded.dtype,
         mode=request.mode,
+        rollback_kind=loaded.rollback_kind,
+        quantization=loaded.quantization,
+        drafter_quantization=loaded.drafter_quantization if drafting else None,
         block_size=(request.block_size or loaded.block_size) if drafting else None,
+        trained_block_size=loaded.block_size if drafting else None,
         temperature=float(sampling.temperature),
         top_p=float(sampling.top_p),
         top_k=sampling.top_k,
@@ -204,6 +208,17 @@ def describe(
         thinking=request.thinking,
         messages=tuple({"role": each.role, "content": each.content} for each in request.messages),
         group_id=group_id,
+    )
+
+
+def experiments(loaded: LoadedPair, request: GenerationRequest) -> tuple[str, ...]:
+    """A sentence for each thing that a request asks of a pair and that it was not made for."""
+    trained, wanted = loaded.block_size, request.block_size
+    if request.mode == "ar" or trained is None or wanted is None or wanted <= trained:
+        return ()
+    return (
+        f"Block size {wanted} is an experiment, as this drafter was trained for {trained}: the "
+        "text stays the target's own, but drafts beyond were never trained.",
     )
 
 

@@ -43,6 +43,8 @@ class Settings:
         user_registry: the user's own pairs; may be absent.
         user_plugins: the user's own plugins; may be absent.
         plugins_enabled: False with DFLASH_APP_NO_PLUGINS=1.
+        local_folders: whether the page may name folders of this machine, by
+            DFLASH_APP_LOCAL_FOLDERS=1 or 0; None where only this machine reaches the page.
     """
 
     home: Path
@@ -50,10 +52,11 @@ class Settings:
     user_registry: Path
     user_plugins: Path
     plugins_enabled: bool = True
+    local_folders: bool | None = None
 
 
 def load_settings(home: Path | None = None) -> Settings:
-    """Read the environment: DFLASH_APP_HOME, DFLASH_APP_NO_PLUGINS.
+    """Read the environment: DFLASH_APP_HOME, DFLASH_APP_NO_PLUGINS, DFLASH_APP_LOCAL_FOLDERS.
 
     Args:
         home: overrides the environment.
@@ -62,10 +65,12 @@ def load_settings(home: Path | None = None) -> Settings:
         named = os.environ.get("DFLASH_APP_HOME")
         home = Path(named) if named else Path(platformdirs.user_data_dir("dflash-studio", False))
     home = home.expanduser().absolute()
+    folders = os.environ.get("DFLASH_APP_LOCAL_FOLDERS", "")
     return Settings(
         home=home,
         database=home / "runs.db",
         user_registry=home / "model_registry.yaml",
         user_plugins=home / "plugins",
         plugins_enabled=os.environ.get("DFLASH_APP_NO_PLUGINS", "") in ("", "0"),
+        local_folders=None if folders == "" else folders != "0",
     )

@@ -3,20 +3,36 @@
 Nothing here is global, and opening a workspace imports neither gradio nor a tensor library.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from threading import RLock
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from threading import Lock, RLock
 from typing import Any
 
 from dflash_app import session
-from dflash_app.engine.protocol import Backend, LoadedPair, LoadOptions
-from dflash_app.errors import BackendUnavailable, PairNotReady, StoreError
+from dflash_app.engine.protocol import (
+    Backend,
+    LoadedPair,
+    LoadOptions,
+    PairChecker,
+    SupportTeller,
+)
+from dflash_app.errors import (
+    BackendUnavailable,
+    DFlashAppError,
+    PairNotReady,
+    RegistryError,
+    StoreError,
+)
 from dflash_app.events import DecodeEvent
 from dflash_app.hub.cache import PairState, pair_state
 from dflash_app.plugins import Plugins, load_plugins
 from dflash_app.race import race
 from dflash_app.registry.load import Registry, load_registry
 from dflash_app.registry.pair import ModelRef, Pair
+from dflash_app.registry.save import append_pair, remove_pair
 from dflash_app.request import GenerationRequest
 from dflash_app.settings import Settings, find_bundled, load_settings
 from dflash_app.store.runs import Store
@@ -57,18 +73,58 @@ class Workspace:
     _backends: dict[str, Backend[Pair]]
     _held: _Held | None = None
     _lock: Any = field(default_factory=RLock)
+    _saving: Any = field(default_factory=Lock)
 
     def pairs(self) -> list[Pair]:
         """All known pairs, the bundled ones first."""
         return list(self.registry.pairs)
 
     def state(self, name: str) -> PairState:
-        """What of a pair is on this machine.
+        """What of a pair is on this machine, and whether this app can run it.
 
         Raises:
             UnknownPair: no registry knows the name.
         """
-        return pair_state(self.registry.get(name))
+        pair = self.registry.get(name)
+        state = pair_state(pair)
+        reason = None if state.status == "planned" else self._unsupported_reason(pair, state)
+        return replace(state, status="not supported", reason=reason) if reason else state
+
+    def add_pair(self, pair: Pair) -> None:
+        """Save a pair in the user's registry file and know it from now on.
+
+        Raises:
+            RegistryError: its name is taken, or the file cannot be written (nothing was saved).
+        """
+        with self._saving:
+            self._reload_registry()  # the file may have been edited, or another process added one
+            if pair.name in self.registry.origins:
+                where = self.registry.origins[pair.name]
+                raise RegistryError(
+                    f"The name {pair.name!r} is already taken in {where}: choose another."
+                )
+            append_pair(self.settings.user_registry, pair)
+            self._reload_registry()
+
+    def remove_pair(self, name: str) -> None:
+        """Take a pair out of the user's registry file; its models stay on disk.
+
+        Raises:
+            UnknownPair: no registry knows the name.
+            RegistryError: the row is the app's own or a plugin's, or the file cannot be written.
+            PairNotReady: it is in memory, or a pair is being loaded.
+        """
+        with self._saving, self._not_loading(name):
+            self._reload_registry()
+            self.registry.get(name)
+            own = str(self.settings.user_registry)
+            if not self.registry.origins[name].startswith(f"{own}, line "):
+                raise RegistryError(
+                    f"Pair {name!r} stands in {self.registry.origins[name]}, which is not your own "
+                    f"registry file {own}: only pairs that were added there can be removed."
+                )
+            remove_pair(self.settings.user_registry, name)
+            self._reload_registry()
 
     def backends(self) -> dict[str, Backend[Pair]]:
         """The ways to load pairs, by name, those that do not work here included."""
@@ -80,7 +136,9 @@ class Workspace:
         """The pair in memory; loads it where it is not there yet.
 
         One pair is held at a time: loading another closes the one before, whose running turns end
-        with an error. A pair with the same target is loaded first and shares it.
+        with an error. A pair with the same target is loaded first and shares it. Where another
+        target is wanted, the pair in memory goes only after all was checked that needs no weights,
+        and is loaded again where the weights turn out to be damaged: the message says so.
 
         Args:
             name: as in the registry.
@@ -100,10 +158,15 @@ class Workspace:
             if held and (held.pair, held.options, held.backend) == (pair, options, chosen.name):
                 return held.loaded
             _check_ready(pair, options)
+            row = self.registry.with_trained_for(pair)
+            load = partial(chosen.load, row, options)
             if held and not _shares_target(held, pair, options, chosen.name):
+                if isinstance(chosen, PairChecker):
+                    chosen.check(row, options)
+                loaded = self._exchange(held, load)
+            else:
+                loaded = load()
                 self.unload()
-            loaded = chosen.load(pair, options)
-            self.unload()
             self._held = _Held(pair, options, chosen.name, loaded)
             return loaded
 
@@ -162,17 +225,63 @@ class Workspace:
         self.unload()
         self.store.close()
 
+    def _exchange(self, held: _Held, load: Callable[[], LoadedPair]) -> LoadedPair:
+        """Load a pair in the place of the one in memory, which comes back where that fails."""
+        self.unload()
+        try:
+            return load()
+        except DFlashAppError as error:
+            kind, said = type(error), str(error)
+        # Not inside `except`: the traceback keeps what was loaded so far, and both may not fit.
+        gc.collect()
+        name = repr(held.pair.name)
+        try:
+            loaded = self._backends[held.backend].load(
+                self.registry.with_trained_for(held.pair), held.options
+            )
+        except DFlashAppError as again:
+            raise kind(
+                f"{said.rstrip('.')}; {name} could not be loaded again either: choose a pair."
+            ) from again
+        self._held = replace(held, loaded=loaded)
+        raise kind(f"{said.rstrip('.')}; {name} was loaded again.")
+
+    def _reload_registry(self) -> None:
+        paths = dict.fromkeys([*self.registry.paths, self.settings.user_registry])
+        self.registry = load_registry(list(paths))
+
+    @contextmanager
+    def _not_loading(self, name: str) -> Iterator[None]:
+        """Hold the models' lock where the pair is not in memory; waits for no loading."""
+        if not self._lock.acquire(blocking=False):
+            raise PairNotReady("A pair is being loaded just now: try again once it is there.")
+        try:
+            if self._held is not None and self._held.pair.name == name:
+                raise PairNotReady(f"Pair {name!r} is in use: choose another pair first.")
+            yield
+        finally:
+            self._lock.release()
+
+    def _unsupported_reason(self, pair: Pair, state: PairState) -> str | None:
+        """Why none of the app's backends can run a pair, or None."""
+        names = [name for name in pair.backends or self._backends if name in self._backends]
+        if not names:
+            return _no_backend(pair)
+        reasons = []
+        for name in names:
+            backend = self._backends[name]
+            if not isinstance(backend, SupportTeller):
+                return None
+            reasons.append(backend.unsupported_reason(pair, state.target_dir, state.drafter_dir))
+        return None if None in reasons else reasons[0]
+
     def _choose_backend(self, pair: Pair, wanted: str | None) -> Backend[Pair]:
         names = [name for name in pair.backends or self._backends if name in self._backends]
         if wanted is not None and wanted not in names:
             runs_on = ", ".join(names) or "none of this app's backends"
             raise PairNotReady(f"Pair {pair.name!r} does not run on {wanted!r}: use {runs_on}.")
         if not names:
-            engines = ", ".join(pair.backends) or "no backend"
-            raise PairNotReady(
-                f"Pair {pair.name!r} runs on {engines}, which this app does not have: choose "
-                "another pair or add a plugin with such a backend."
-            )
+            raise PairNotReady(_no_backend(pair))
         reasons = []
         for name in [wanted] if wanted else names:
             reason = self._backends[name].unavailable_reason()
@@ -211,6 +320,14 @@ def _open_store(settings: Settings) -> tuple[Store, StoreError | None]:
         return Store(None), problem
 
 
+def _no_backend(pair: Pair) -> str:
+    engines = ", ".join(pair.backends) or "no backend"
+    return (
+        f"Pair {pair.name!r} runs on {engines}, which this app does not have: choose another pair "
+        "or add a plugin with such a backend."
+    )
+
+
 def _check_ready(pair: Pair, options: LoadOptions) -> None:
     state = pair_state(pair)
     wants_drafter = options.drafter and pair.drafter is not None
@@ -222,7 +339,7 @@ def _shares_target(held: _Held, pair: Pair, options: LoadOptions, backend: str) 
     return (
         held.backend == backend
         and _place(held.pair.target) == _place(pair.target)
-        and (held.options.device, held.options.dtype) == (options.device, options.dtype)
+        and held.options.of_target() == options.of_target()
     )
 
 

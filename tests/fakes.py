@@ -54,6 +54,10 @@ class ScriptedPair:
     backend: str = "script"
     device: str = "cpu"
     dtype: str = "float32"
+    rollback_kind: str = "crop"
+    quantization: str | None = None
+    drafter_quantization: str | None = None
+    warnings: tuple[str, ...] = ()
     block_size: int | None = 4
     context_length: int = 128
     logits: dict[int, float] = field(default_factory=dict)

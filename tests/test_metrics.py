@@ -26,6 +26,7 @@ DFLASH: list[DecodeEvent] = [
 def test_a_drafted_run_by_hand() -> None:
     assert summarize(DFLASH, peak_memory_bytes=99) == RunMetrics(
         num_prompt_tokens=10,
+        num_reused_tokens=4,
         num_output_tokens=7,
         num_steps=3,
         queue_s=3.0,

@@ -107,19 +107,26 @@ def test_equal_outputs_are_identical_and_the_target_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "logit", "near_tie", "words"),
+    ("precision", "logit", "near_tie", "words"),
     [
         ("float32", 5.5, False, "please report it"),
         ("float32", 5.0005, True, "near tie"),
         ("bfloat16", 5.0625, True, "rounding noise of bfloat16"),
         ("bfloat16", 5.25, False, "more than rounding in bfloat16"),
         ("unknown", 5.0005, False, "more than rounding"),
+        ("int8 in float32", 5.25, True, "rounding noise of int8 in float32"),
+        ("int8 in bfloat16", 5.5, False, "more than rounding in int8 in bfloat16"),
+        ("nf4 in float32", 5.25, False, "more than rounding in nf4 in float32"),
+        ("nf4 in bfloat16", 5.0625, True, "rounding noise of nf4 in bfloat16"),
     ],
 )
 def test_a_difference_is_judged_by_the_target_s_own_margin(
-    dtype: str, logit: float, near_tie: bool, words: str
+    precision: str, logit: float, near_tie: bool, words: str
 ) -> None:
-    pair = ScriptedPair([], dtype=dtype, logits={2: logit, 9: 5.0})
+    quantization, _, dtype = precision.rpartition(" in ")
+    pair = ScriptedPair(
+        [], dtype=dtype, quantization=quantization or None, logits={2: logit, 9: 5.0}
+    )
     found = verdict(pair, ask(), [1, 7, 2, 4], [1, 7, 9])
     assert not found.identical
     assert (found.position, found.token_a, found.token_b) == (2, 2, 9)

@@ -13,7 +13,7 @@ from dflash_app.errors import GenerationFailed, PromptTooLong, StoreLocked
 from dflash_app.events import Finished, TextDelta
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.request import SamplingParams
-from dflash_app.session import run
+from dflash_app.session import experiments, run
 from dflash_app.store.records import RunRecord
 from dflash_app.store.runs import Store
 from tests.fakes import ScriptedPair, ask, script_of
@@ -61,6 +61,31 @@ def test_the_record_keeps_how_tokens_were_chosen(store: Store) -> None:
     start = only(store).start
     kept = {each.name: getattr(start, each.name) for each in fields(SamplingParams)}
     assert SamplingParams(**kept) == sampling
+
+
+def test_the_record_says_how_weights_were_stored_and_caches_went_back(store: Store) -> None:
+    pair = ScriptedPair([script_of()], quantization="nf4", drafter_quantization="int8")
+    pair.rollback_kind, pair.dtype = "replay", "bfloat16"
+    list(run(pair, store, ask(block_size=32), source="cli"))
+    list(run(pair, store, ask(mode="ar", block_size=32), source="cli"))
+    plain, start = (record.start for record in store.list_runs())
+    assert (start.rollback_kind, plain.rollback_kind) == ("replay", "replay")
+    assert start.precision == "nf4 in bfloat16, drafter int8"
+    assert plain.precision == "nf4 in bfloat16"
+    assert (start.block_size, start.trained_block_size) == (32, 4)
+    assert start.block == "32 (experiment: trained for 4)"
+    assert (plain.trained_block_size, plain.block) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "told"), [(5, "dflash", 1), (4, "dflash", 0), (5, "ar", 0)]
+)
+def test_only_a_block_above_the_trained_one_is_an_experiment(
+    size: int, mode: str, told: int
+) -> None:
+    sentences = experiments(ScriptedPair([]), ask(mode=mode, block_size=size))
+    assert len(sentences) == told
+    assert experiments(ScriptedPair([], block_size=None), ask(mode=mode, block_size=size)) == ()
 
 
 def test_plain_decoding_records_neither_block_size_nor_drafter(store: Store) -> None:

@@ -11,9 +11,11 @@ from dflash_app.errors import (
     BackendUnavailable,
     LoadError,
     PairNotReady,
+    RegistryError,
     StoreCorrupt,
     UnknownPair,
 )
+from dflash_app.registry.pair import ModelRef, Pair
 from dflash_app.settings import Settings
 from dflash_app.workspace import Workspace, open_workspace
 from tests.fakes import ScriptedBackend, ask
@@ -121,6 +123,17 @@ def test_other_options_load_anew_and_reach_the_backend(workspace: Workspace) -> 
     assert script_backend(workspace).options[-1] == options
 
 
+def test_a_target_stored_otherwise_is_another_target_and_the_drafters_storage_is_not(
+    workspace: Workspace,
+) -> None:
+    workspace.loaded("one")
+    workspace.loaded("one-more", LoadOptions(quantization="nf4"))
+    workspace.loaded("one", LoadOptions(quantization="nf4", drafter_quantization="int8"))
+    assert script_backend(workspace).events == [
+        "load one", "close one", "load one-more", "load one", "close one-more",
+    ]  # fmt: skip
+
+
 def test_another_pair_is_loaded_only_after_the_first_has_left_memory(workspace: Workspace) -> None:
     workspace.loaded("one")
     workspace.loaded("two")
@@ -135,13 +148,45 @@ def test_a_pair_with_the_same_target_is_loaded_before_the_first_is_closed(
     assert script_backend(workspace).events == ["load one", "load one-more", "close one"]
 
 
-def test_a_pair_that_cannot_be_loaded_leaves_the_workspace_usable(workspace: Workspace) -> None:
+def test_a_pair_that_cannot_be_loaded_brings_the_one_before_back(workspace: Workspace) -> None:
     script_backend(workspace).failing.add("two")
-    workspace.loaded("one")
-    with pytest.raises(LoadError, match="corrupt"):
+    options = LoadOptions(num_threads=1)
+    workspace.loaded("one", options)
+    with pytest.raises(LoadError, match=r"corrupt: download it again; 'one' was loaded again\.$"):
         workspace.loaded("two")
-    assert workspace.loaded("one").name == "one"
-    assert script_backend(workspace).events == ["load one", "close one", "load two", "load one"]
+    events = ["load one", "close one", "load two", "load one"]
+    assert script_backend(workspace).events == events
+    assert script_backend(workspace).options[-1] == options
+    assert workspace.loaded("one", options).name == "one"
+    assert script_backend(workspace).events == events
+
+
+def test_a_pair_before_that_cannot_come_back_is_said_and_others_still_load(
+    workspace: Workspace,
+) -> None:
+    workspace.loaded("one")
+    script_backend(workspace).failing.update({"one", "two"})
+    with pytest.raises(LoadError, match=r"; 'one' could not be loaded again either: choose a pair"):
+        workspace.loaded("two")
+    assert workspace.loaded("one-more").name == "one-more"
+
+
+def test_a_backend_that_checks_first_keeps_the_pair_that_is_in_memory(workspace: Workspace) -> None:
+    backend = script_backend(workspace)
+    checked = []
+
+    def check(pair: Pair, options: LoadOptions) -> None:
+        checked.append((pair.name, options))
+        raise LoadError(f"{pair.name} is not for this: choose another.")
+
+    backend.check = check  # type: ignore[attr-defined]
+    first = workspace.loaded("one")
+    assert checked == [], "nothing has to leave, so loading itself may tell"
+    with pytest.raises(LoadError, match="two is not for this: choose another"):
+        workspace.loaded("two", LoadOptions(num_threads=2))
+    assert workspace.loaded("one") is first
+    assert checked == [("two", LoadOptions(num_threads=2))]
+    assert backend.events == ["load one"]
 
 
 def test_a_refusal_keeps_the_pair_that_is_in_memory(workspace: Workspace) -> None:
@@ -255,3 +300,132 @@ def test_a_wrong_row_in_the_user_s_registry_is_listed_and_the_rest_works(
     ]
     assert workspace.loaded("one").name == "one"
     workspace.close()
+
+
+def new_pair(name: str = "mine", repo: str = "org/T") -> Pair:
+    target, drafter = ModelRef(repo=repo), ModelRef(repo="org/D")
+    return Pair(name=name, title="Mine", family="unknown", target=target, drafter=drafter)
+
+
+def test_an_added_pair_is_known_at_once_and_after_the_next_start(
+    workspace: Workspace, home_with_pairs: Settings
+) -> None:
+    first = workspace.loaded("one")
+    workspace.add_pair(new_pair())
+    assert workspace.registry.get("mine") == new_pair()
+    assert workspace.state("mine").status == "needs download"
+    assert "hf download org/T" in str(workspace.state("mine").reason)
+    assert workspace.loaded("one") is first
+    again = open_workspace(home_with_pairs)
+    assert again.registry.get("mine") == new_pair()
+    again.close()
+
+
+@pytest.mark.parametrize("taken", ["one", "embedded", "mine"])
+def test_a_name_that_is_taken_is_refused_and_nothing_is_written(
+    workspace: Workspace, home_with_pairs: Settings, taken: str
+) -> None:
+    workspace.add_pair(new_pair())
+    before = home_with_pairs.user_registry.read_text()
+    with pytest.raises(RegistryError, match=f"{taken}' is already taken in .*, line"):
+        workspace.add_pair(new_pair(taken))
+    assert home_with_pairs.user_registry.read_text() == before
+
+
+def test_what_another_process_added_meanwhile_is_kept(
+    workspace: Workspace, home_with_pairs: Settings
+) -> None:
+    other = open_workspace(home_with_pairs)
+    other.add_pair(new_pair("theirs"))
+    other.close()
+    with pytest.raises(RegistryError, match="already taken"):
+        workspace.add_pair(new_pair("theirs"))
+    workspace.add_pair(new_pair())
+    assert {"theirs", "mine", "one"} <= {pair.name for pair in workspace.pairs()}
+
+
+def test_threads_that_add_at_once_lose_no_pair(workspace: Workspace) -> None:
+    names = [f"mine-{index}" for index in range(8)]
+    threads = [
+        threading.Thread(target=workspace.add_pair, args=(new_pair(name),)) for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(names) <= {pair.name for pair in workspace.pairs()}
+    assert workspace.registry.problems == ()
+
+
+def test_a_user_s_pair_can_be_removed_and_no_other(workspace: Workspace) -> None:
+    workspace.add_pair(new_pair())
+    workspace.remove_pair("mine")
+    with pytest.raises(UnknownPair):
+        workspace.registry.get("mine")
+    with pytest.raises(UnknownPair):
+        workspace.remove_pair("mine")
+    with pytest.raises(RegistryError, match="not your own registry file"):
+        workspace.remove_pair("embedded")
+    assert workspace.registry.get("embedded").name == "embedded"
+
+
+def test_a_pair_in_memory_or_on_its_way_there_is_not_removed(workspace: Workspace) -> None:
+    workspace.loaded("one")
+    with pytest.raises(PairNotReady, match="in use: choose another pair first"):
+        workspace.remove_pair("one")
+    holding, done = threading.Event(), threading.Event()
+
+    def load() -> None:
+        with workspace._lock:  # as `loaded` does while a model is read
+            holding.set()
+            done.wait(10)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    holding.wait(10)
+    with pytest.raises(PairNotReady, match="being loaded just now"):
+        workspace.remove_pair("two")
+    done.set()
+    thread.join()
+    workspace.remove_pair("two")
+
+
+def test_a_broken_registry_file_is_left_as_it_is(
+    workspace: Workspace, home_with_pairs: Settings
+) -> None:
+    home_with_pairs.user_registry.write_text("pairs: [")
+    with pytest.raises(RegistryError, match="Nothing was saved"):
+        workspace.add_pair(new_pair())
+    assert home_with_pairs.user_registry.read_text() == "pairs: ["
+    assert workspace.registry.get("embedded").name == "embedded"
+
+
+def test_every_pair_has_one_of_four_states_and_all_but_ready_a_reason(
+    workspace: Workspace,
+) -> None:
+    states = {pair.name: workspace.state(pair.name) for pair in workspace.pairs()}
+    assert states["one"].status == "ready"
+    assert states["elsewhere"].status == "not supported"
+    assert "runs on vllm, which this app does not have" in str(states["elsewhere"].reason)
+    assert states["deepseek-v4-pro"].status == "planned"
+    assert states["qwen3.5-4b"].status == "needs download"
+    for state in states.values():
+        assert state.status in ("ready", "needs download", "planned", "not supported")
+        assert (state.reason is None) == (state.status == "ready")
+
+
+def test_a_target_that_the_disk_shows_to_be_of_another_family_is_not_supported(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    target = make_model(tmp_path / "strange")
+    (target / "config.json").write_text('{"model_type": "mamba"}')
+    ref = ModelRef(path=str(target))
+    workspace.add_pair(Pair(name="strange", title="S", family="qwen3", target=ref))
+    workspace.add_pair(
+        Pair(name="strange-torch", title="S", family="qwen3", target=ref, backends=("torch",))
+    )
+    state = workspace.state("strange-torch")
+    assert (state.status, state.target_dir) == ("not supported", target)
+    assert "family 'mamba' are not supported yet" in str(state.reason)
+    # A backend that does not tell may be able to: nothing is claimed.
+    assert workspace.state("strange").status == "ready"

@@ -10,7 +10,8 @@ import dflash_app
 from dflash_app.cli import terminal
 from dflash_app.cli.doctor import doctor
 from dflash_app.cli.generate import generate
-from dflash_app.cli.pairs import pairs
+from dflash_app.cli.inspect import inspect
+from dflash_app.cli.pairs import pairs_app
 from dflash_app.cli.runs import runs_app
 from dflash_app.errors import DFlashAppError
 from dflash_app.plugins import Plugins, load_plugins
@@ -33,7 +34,8 @@ def build_app(plugins: Plugins) -> typer.Typer:
     app.callback()(_options)
     app.command()(generate)
     app.add_typer(runs_app, name="runs")
-    app.command()(pairs)
+    app.add_typer(pairs_app, name="pairs")
+    app.command()(inspect)
     app.command()(doctor)
     plugins.hook.register_commands(app)
     return app

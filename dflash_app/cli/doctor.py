@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,8 +35,22 @@ class Check:
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    families: Annotated[
+        bool,
+        typer.Option("--families", help="Prove every target family lossless; takes minutes."),
+    ] = False,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="With --families: write the table to this file too, as Markdown."),
+    ] = None,
 ) -> None:
     """Check this installation; status 1 if broken."""
+    if families:
+        from dflash_app.cli.families import check_families
+
+        raise typer.Exit(0 if check_families(write, as_json=as_json) else 1)
+    if write is not None:
+        raise typer.BadParameter("--write needs --families.")
     from dflash_app.workspace import open_workspace
 
     with closing(open_workspace()) as workspace:

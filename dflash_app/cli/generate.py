@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dflash_app.cli import terminal
-from dflash_app.engine.protocol import LoadedPair, LoadOptions
+from dflash_app.engine.protocol import LoadedPair, LoadOptions, Quantization
 from dflash_app.errors import RequestError
 from dflash_app.request import GenerationRequest, Message, Mode, SamplingParams
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 
 def generate(  # noqa: PLR0917 - a command's options are its parameters
@@ -34,8 +34,22 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
     thinking: Annotated[str | None, typer.Option(help="on, off, or a level.")] = None,
     block_size: Annotated[int | None, typer.Option(help="Anchor included.")] = None,
     backend: Annotated[str | None, typer.Option(help="A backend that `doctor` lists.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda:0 or mps.")] = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Precision of the weights.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda:0, mps, or auto: over all GPUs, CPU and disk.")
+    ] = None,
+    max_memory_gb: Annotated[
+        float | None, typer.Option(min=0, help="With --device auto, most weights on each GPU.")
+    ] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="What is computed in.")] = None,
+    quantization: Annotated[
+        Quantization | None, typer.Option(help="Store the target's weights in 4 or 8 bits.")
+    ] = None,
+    drafter_quantization: Annotated[
+        Quantization | None, typer.Option(help="The same for the drafter's.")
+    ] = None,
+    snapshot: Annotated[
+        bool, typer.Option("--snapshot", help="Go back by snapshots: any family, but slower.")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Compute threads on a CPU.")] = None,
 ) -> None:
     """Answer a prompt in one mode, or race both."""
@@ -49,21 +63,35 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         block_size=block_size,
         thinking=thinking,
     )
-    options = LoadOptions(device, dtype, drafter=compare or mode == "dflash", num_threads=threads)
+    options = LoadOptions(
+        device,
+        dtype,
+        drafter=compare or mode == "dflash",
+        num_threads=threads,
+        quantization=quantization,
+        drafter_quantization=drafter_quantization,
+        max_memory_bytes=None if max_memory_gb is None else int(max_memory_gb * 1e9),
+        snapshot=snapshot,
+    )
     # Here, not above: together they cost a second, which --help need not pay.
     from dflash_app.cli.decoding import answer_once, compare_modes
+    from dflash_app.session import experiments
     from dflash_app.workspace import open_workspace
 
     with closing(open_workspace()) as workspace:
         if workspace.store_problem is not None:
             terminal.note(f"Not recorded: {workspace.store_problem}")
         loaded = workspace.loaded(pair, options, backend)
+        notes = (*loaded.warnings, *experiments(loaded, request))
+        if not as_json:
+            for note in notes:
+                terminal.note(f"Note: {note}")
         if compare:
             answer = compare_modes(workspace, loaded, request, quiet=as_json)
         else:
             answer = answer_once(workspace, loaded, request, quiet=as_json)
         if as_json:
-            terminal.print_json(_where(loaded) | answer)
+            terminal.print_json(_where(loaded) | {"warnings": notes} | answer)
 
 
 def _read_prompt(prompt: str) -> str:
@@ -81,4 +109,8 @@ def _where(loaded: LoadedPair) -> dict[str, Any]:
         "backend": loaded.backend,
         "device": loaded.device,
         "dtype": loaded.dtype,
+        "quantization": loaded.quantization,
+        "drafter_quantization": loaded.drafter_quantization,
+        "rollback_kind": loaded.rollback_kind,
+        "trained_block_size": loaded.block_size,
     }

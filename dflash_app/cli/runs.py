@@ -7,6 +7,7 @@ import typer
 
 from dflash_app.cli import terminal
 from dflash_app.errors import StoreCorrupt, StoreError
+from dflash_app.metrics import RunMetrics
 from dflash_app.store.records import RunFilter, RunRecord
 
 if TYPE_CHECKING:
@@ -121,14 +122,24 @@ def _details(record: RunRecord) -> list[tuple[str, str]]:
         ("started", start.started_at.astimezone().isoformat(sep=" ", timespec="seconds")),
         ("pair", start.pair),
         ("mode", start.mode),
-        ("where", f"{start.backend}, {start.device}, {start.dtype}"),
+        ("block size", start.block or "-"),
+        ("where", f"{start.backend}, {start.device}, {start.precision}"),
+        ("rollback", start.rollback_kind or "-"),
         ("end", record.error or record.finish_reason or "running"),
+        ("prompt tokens", _tokens_read(metrics)),
         ("output tokens", str(metrics.num_output_tokens)),
         ("tok/s (decode)", _figure(metrics.decode_tok_s, 1)),
         ("first token, s", _figure(metrics.ttft_s, 3)),
         ("acceptance length", _figure(metrics.mean_acceptance_length, 2)),
         ("prompt", terminal.one_line(start.prompt, 200)),
     ]
+
+
+def _tokens_read(metrics: RunMetrics) -> str:
+    if metrics.num_prompt_tokens is None:
+        return "-"
+    reused = metrics.num_reused_tokens
+    return f"{metrics.num_prompt_tokens}" + (f", {reused} of them reused" if reused else "")
 
 
 def _figure(value: float | None, digits: int) -> str:

@@ -9,10 +9,23 @@ from typing import Any, Protocol
 
 from dflash_app.engine.detokenize import Detokenizer, TextDecoder
 from dflash_app.engine.fair_clock import Stopwatch, interleave
-from dflash_app.engine.policy import PLAIN, DraftPolicy, FixedDrafts
-from dflash_app.engine.prompt import ChatTokenizer, encode_prompt
+from dflash_app.engine.policy import (
+    PLAIN,
+    AdaptiveDrafts,
+    DraftPolicy,
+    FixedDrafts,
+    SeededDrafts,
+)
+from dflash_app.engine.prompt import (
+    ChatTokenizer,
+    encode_prompt,
+    stable_length,
+    stop_texts,
+    template_warning,
+)
 from dflash_app.engine.protocol import LoadedModels
 from dflash_app.engine.speculative import decode
+from dflash_app.engine.step_costs import StepCosts
 from dflash_app.engine.worker import Job, Worker
 from dflash_app.errors import PromptTooLong, RequestError
 from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
@@ -28,12 +41,23 @@ class PairTokenizer(ChatTokenizer, TextDecoder, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A request that was checked and can be decoded."""
+    """A request that was checked and can be decoded.
+
+    Attributes:
+        request: what was asked.
+        prompt_ids: what the lane reads.
+        max_new_tokens: what of the request's limit the context has room for.
+        policy: drafts in each step.
+        reuse: go on from the turn before, and let the next turn go on from this one.
+        stable_length: see `decode`.
+    """
 
     request: GenerationRequest
     prompt_ids: list[int]
     max_new_tokens: int
     policy: DraftPolicy
+    reuse: bool
+    stable_length: int
 
 
 class LocalPair:
@@ -47,6 +71,7 @@ class LocalPair:
         tokenizer: PairTokenizer,
         models: LoadedModels,
         worker: Worker,
+        warnings: Sequence[str] = (),
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Take the models over.
@@ -57,13 +82,17 @@ class LocalPair:
             tokenizer: the target's.
             models: used on the worker's thread only.
             worker: this pair's own; closed with it.
+            warnings: what was found before the models were loaded, a sentence each.
             now: the clock that runs are timed by, in seconds.
         """
         self._name, self._backend = name, backend
         self._tokenizer, self._models, self._worker = tokenizer, models, worker
+        self._warnings = tuple(warnings)
         self._now = now
         # Encoding sets the tokenizer up before it reads, so two threads must not do it at once.
         self._encoding = Lock()
+        # By drafts in a block: what adaptive runs learnt, for those that follow.
+        self._step_costs: dict[int, StepCosts] = {}
 
     @property
     def name(self) -> str:
@@ -86,6 +115,28 @@ class LocalPair:
         return self._models.dtype
 
     @property
+    def rollback_kind(self) -> str:
+        """How the target's caches forget rejected tokens."""
+        return self._models.rollback_kind
+
+    @property
+    def quantization(self) -> str | None:
+        """What the target's weights are stored as; None where it is the dtype."""
+        return self._models.quantization
+
+    @property
+    def drafter_quantization(self) -> str | None:
+        """What the drafter's weights are stored as; None where it is the dtype."""
+        return self._models.drafter_quantization
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of this load, a sentence each."""
+        about_prompts = template_warning(self._tokenizer)
+        found = (*self._warnings, *self._models.warnings)
+        return found if about_prompts is None else (*found, about_prompts)
+
+    @property
     def block_size(self) -> int | None:
         """The drafter's own, anchor included; None without a drafter."""
         return self._models.block_size
@@ -98,13 +149,15 @@ class LocalPair:
     def stream(self, request: GenerationRequest) -> Iterator[DecodeEvent]:
         """Decode one request; closing the iterator cancels within one step.
 
-        The request is checked here and now; the job enters the queue at the first `next`.
+        The request is checked here and now; the job enters the queue at the first `next`. What the
+        prompt shares with the turn that this pair decoded last is not read again where the target's
+        cache allows it.
 
         Raises:
             RequestError: refused before anything is computed (PromptTooLong included).
             GenerationFailed: the decode loop broke (while iterating).
         """
-        run = self._check(request)
+        run = self._check(request, reuse=True)
 
         def produce(job: Job) -> Iterator[DecodeEvent]:
             clock = Stopwatch(self._now)
@@ -117,7 +170,8 @@ class LocalPair:
         """Decode several requests as lanes of one job under a fair clock.
 
         The lane whose own clock is behind moves next, and a clock runs only while its lane does.
-        No lane decodes before all prompts are read. An error in one lane ends the race.
+        No lane decodes before all prompts are read, and each reads all of its own: none starts
+        warmer than another. An error in one lane ends the race.
 
         Yields:
             (lane, event): the index of the request, and what happened to it.
@@ -126,7 +180,7 @@ class LocalPair:
             RequestError: as `stream`, for any of the requests.
             GenerationFailed: as `stream`.
         """
-        runs = [self._check(request) for request in requests]
+        runs = [self._check(request, reuse=False) for request in requests]
 
         def produce(job: Job) -> Iterator[tuple[int, DecodeEvent]]:
             clocks = [Stopwatch(self._now) for _ in runs]
@@ -179,15 +233,25 @@ class LocalPair:
         """Cancel what runs, free the weights and stop the worker."""
         self._worker.close(last=self._models.close)
 
-    def _check(self, request: GenerationRequest) -> _Run:
-        policy: DraftPolicy = PLAIN
-        if request.mode == "dflash":
-            policy = FixedDrafts(self._num_drafts(request.block_size))
+    def _check(self, request: GenerationRequest, *, reuse: bool) -> _Run:
+        policy = self._policy(request)
         prompt_ids = self._encode(request)
         self._check_fits(len(prompt_ids))
         # The last token is put out and never fed: it needs no position.
         room = self._models.context_length - len(prompt_ids) + 1
-        return _Run(request, prompt_ids, min(request.max_new_tokens, room), policy)
+        stable = self._stable_length(request, prompt_ids) if reuse else 0
+        max_new_tokens = min(request.max_new_tokens, room)
+        return _Run(request, prompt_ids, max_new_tokens, policy, reuse, stable)
+
+    def _policy(self, request: GenerationRequest) -> DraftPolicy:
+        if request.mode == "ar":
+            return PLAIN
+        num_drafts = self._num_drafts(request.block_size)
+        if request.policy == "fixed":
+            return FixedDrafts(num_drafts)
+        if not request.sampling.greedy and request.sampling.seed is not None:
+            return SeededDrafts(num_drafts)
+        return AdaptiveDrafts(self._step_costs.setdefault(num_drafts, StepCosts(num_drafts)))
 
     def _num_drafts(self, block_size: int | None) -> int:
         own, largest = self._models.block_size, self._models.max_block_size
@@ -204,6 +268,14 @@ class LocalPair:
         with self._encoding:
             return encode_prompt(self._tokenizer, request.messages, request.thinking)
 
+    def _stable_length(self, request: GenerationRequest, prompt_ids: list[int]) -> int:
+        """Where to set a savepoint: 0, and nothing is encoded again, for caches that need none."""
+        if not self._models.need_savepoints:
+            return 0
+        with self._encoding:
+            messages, thinking = request.messages, request.thinking
+            return stable_length(self._tokenizer, messages, thinking, prompt_ids)
+
     def _check_fits(self, num_tokens: int) -> None:
         context_length = self._models.context_length
         if num_tokens > context_length:
@@ -215,7 +287,10 @@ class LocalPair:
     def _events(self, run: _Run, clock: Stopwatch, job: Job) -> Iterator[DecodeEvent]:
         """One lane's events with its text, on the worker's thread."""
         request, eos_ids = run.request, self._models.eos_ids
-        lane = self._models.open_lane(request.sampling, request.mode, request.block_size)
+        prompt_ids = run.prompt_ids if run.reuse else None
+        lane = self._models.open_lane(
+            request.sampling, request.mode, request.block_size, prompt_ids
+        )
         try:
             steps = decode(
                 lane,
@@ -227,8 +302,10 @@ class LocalPair:
                 clock=clock.elapsed_s,
                 cancelled=lambda: job.should_end,
                 queue_s=job.queue_s,
+                stable_length=run.stable_length,
             )
-            detokenizer = Detokenizer(self._tokenizer, request.stop)
+            stop = (*request.stop, *stop_texts(self._tokenizer))
+            detokenizer = Detokenizer(self._tokenizer, stop)
             with closing(steps):
                 yield from with_text(steps, detokenizer, eos_ids, clock.elapsed_s)
         finally:

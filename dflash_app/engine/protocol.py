@@ -1,14 +1,18 @@
 """What a backend gives the engine, and what the engine gives everything above it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from dflash_app.events import DecodeEvent
 from dflash_app.request import GenerationRequest, Mode, SamplingParams
 
 DraftT = TypeVar("DraftT")
 PairT_contra = TypeVar("PairT_contra", contravariant=True)
+
+Quantization = Literal["nf4", "int8"]
+"""Linear weights in 4 bits (NormalFloat, blocks of 64) or in 8 (one scale a row)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +40,19 @@ class Verified:
 class Lane(Protocol[DraftT]):
     """One request on one device, batch 1: owns its caches, sampler and random state.
 
-    `length` counts the tokens in the target's cache. After prefill the first token is the anchor;
-    the anchor is never in the cache: `verify` feeds it together with the drafts.
+    After prefill the first token is the anchor; the anchor is never in the cache: `verify` feeds it
+    together with the drafts.
     """
 
-    length: int
+    @property
+    def length(self) -> int:
+        """Tokens in the target's cache."""
 
     def extend(self, token_ids: Sequence[int]) -> None:
         """Prefill a chunk of the prompt (target forward, drafter context)."""
+
+    def set_savepoint(self) -> None:
+        """Let a later lane go back to what is held now; asked of models that `need_savepoints`."""
 
     def first_token(self) -> int:
         """Sample the first output token from the last prefilled position; it becomes the anchor."""
@@ -58,7 +67,7 @@ class Lane(Protocol[DraftT]):
         """Keep the first `length` tokens of the target's cache and forget the rest."""
 
     def close(self) -> None:
-        """Free the caches."""
+        """Free the caches, or leave them to the next lane where it may reuse them."""
 
 
 class LoadedModels(Protocol):
@@ -70,7 +79,15 @@ class LoadedModels(Protocol):
         max_block_size: the largest block the drafter accepts; None without a drafter.
         eos_ids: tokens that end a turn.
         device: "cpu", "cuda:0", "mps".
-        dtype: "float32", "bfloat16".
+        dtype: what is computed in: "float32", "bfloat16", "float16".
+        rollback_kind: how the target's caches forget rejected tokens: "crop", "replay", "slice", or
+            "snapshot", the fallback that costs a second forward.
+        quantization: what the target's weights are stored as where that is not `dtype` ("nf4",
+            "int8", a checkpoint's own such as "fp8"); None where it is.
+        drafter_quantization: the same of the drafter.
+        warnings: a sentence for each way in which this is not a plain load: slower than it could
+            be, or lossless up to rounding only.
+        need_savepoints: a lane's caches go back to an earlier turn only where it set a savepoint.
     """
 
     context_length: int
@@ -79,9 +96,28 @@ class LoadedModels(Protocol):
     eos_ids: frozenset[int]
     device: str
     dtype: str
+    rollback_kind: str
+    quantization: str | None
+    drafter_quantization: str | None
+    warnings: tuple[str, ...]
+    need_savepoints: bool
 
-    def open_lane(self, sampling: SamplingParams, mode: Mode, block_size: int | None) -> Lane[Any]:
-        """Open a lane; `block_size` None takes the drafter's own.
+    def open_lane(
+        self,
+        sampling: SamplingParams,
+        mode: Mode,
+        block_size: int | None,
+        prompt_ids: Sequence[int] | None = None,
+    ) -> Lane[Any]:
+        """Open a lane; what the last one left is reused or freed.
+
+        Args:
+            sampling: how tokens are drawn.
+            mode: "ar" needs no drafter.
+            block_size: None takes the drafter's own.
+            prompt_ids: what the lane will read. It holds as much of that as can be reused, never
+                the last token, and leaves its caches to the next lane. None starts with nothing
+                and leaves nothing.
 
         Raises:
             RequestError: the mode needs a drafter and none is loaded, or the block is too large.
@@ -111,6 +147,19 @@ class LoadedPair(Protocol):
 
     @property
     def dtype(self) -> str: ...
+
+    @property
+    def rollback_kind(self) -> str: ...
+
+    @property
+    def quantization(self) -> str | None: ...
+
+    @property
+    def drafter_quantization(self) -> str | None: ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of this load, a sentence each."""
 
     @property
     def block_size(self) -> int | None: ...
@@ -153,15 +202,32 @@ class LoadOptions:
 
     Attributes:
         device: None lets the backend choose ("cuda:0" where there is one, else "mps", else "cpu").
-        dtype: "float32", "bfloat16", or None: float32 on CPU, bfloat16 elsewhere.
+            "auto" spreads the target's layers over every GPU; those that find no room stay in the
+            CPU's memory or on disk and cross over in every step, which is slow and said.
+        dtype: "float32", "bfloat16", "float16", or None: float32 on CPU, bfloat16 elsewhere, and
+            for nf4 what the CPU multiplies fast.
         drafter: False loads the target alone.
         num_threads: compute threads of the CPU; None leaves the library's own.
+        quantization: of the target's linear weights; None loads them as `dtype`.
+        drafter_quantization: of the drafter's. It needs not be the target's.
+        max_memory_bytes: with device "auto", most weights on each GPU (without one: in memory);
+            None takes what is free.
+        snapshot: let the target's caches go back by snapshots, which any family can and which costs
+            a second forward; False takes the family's own way and refuses one that has none.
     """
 
     device: str | None = None
     dtype: str | None = None
     drafter: bool = True
     num_threads: int | None = None
+    quantization: Quantization | None = None
+    drafter_quantization: Quantization | None = None
+    max_memory_bytes: int | None = None
+    snapshot: bool = False
+
+    def of_target(self) -> "LoadOptions":
+        """What of it makes another target of the same files: equal ones can share a target."""
+        return replace(self, drafter=True, num_threads=None, drafter_quantization=None)
 
 
 class Backend(Protocol[PairT_contra]):
@@ -177,4 +243,34 @@ class Backend(Protocol[PairT_contra]):
 
         Raises:
             PairNotReady, LoadError, BackendUnavailable.
+        """
+
+
+@runtime_checkable
+class SupportTeller(Protocol[PairT_contra]):
+    """A backend that can tell without loading whether it can run a pair; not every one can."""
+
+    def unsupported_reason(
+        self, pair: PairT_contra, target_dir: Path | None, drafter_dir: Path | None
+    ) -> str | None:
+        """Why the pair cannot run whatever is downloaded, in one sentence; None where it can.
+
+        Called for every pair of a list: it must be quick and import no tensor library.
+
+        Args:
+            pair: a registry row.
+            target_dir: the target's folder where it is complete.
+            drafter_dir: the drafter's folder where it is complete.
+        """
+
+
+@runtime_checkable
+class PairChecker(Protocol[PairT_contra]):
+    """A backend that can tell before it loads whether it will refuse; not every one can."""
+
+    def check(self, pair: PairT_contra, options: LoadOptions) -> None:
+        """Refuse, without reading weights, what `load` would refuse; the pair in memory may stay.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable: as `load` would say it.
         """

@@ -25,11 +25,13 @@ def decode(
     cancelled: Callable[[], bool],
     queue_s: float = 0.0,
     prefill_chunk: int = PREFILL_CHUNK,
+    stable_length: int = 0,
 ) -> Generator[PrefillDone | StepDone | Finished, None, None]:
     """Decode one request on an open lane; the caller closes the lane.
 
     Before a step the target's cache holds `length` tokens and the anchor is not among them. The
-    step feeds anchor and drafts, accepts `a` drafts, and the cache keeps length + 1 + a tokens.
+    step feeds anchor and drafts, accepts `a` drafts, and the cache keeps length + 1 + a tokens; of
+    a step that is cut, what was put out and no more, so that a later turn finds it there.
 
     Args:
         lane: fresh, or holding a prefix of the prompt that is not read again.
@@ -43,6 +45,7 @@ def decode(
         cancelled: looked at between prefill chunks and between steps.
         queue_s: passed through to PrefillDone.
         prefill_chunk: most prompt tokens in one forward.
+        stable_length: prompt tokens after which the lane sets a savepoint; 0 sets none.
 
     Yields:
         PrefillDone, then a StepDone per target forward, then Finished. A run that is cancelled
@@ -54,11 +57,15 @@ def decode(
             f"Cannot decode {max_new_tokens} tokens after {num_prompt} prompt tokens, "
             f"{num_reused} of them held, in a context of {context_length}."
         )
-    for start in range(num_reused, num_prompt, prefill_chunk):
+    start = num_reused
+    for end in _chunk_ends(num_reused, num_prompt, prefill_chunk, stable_length):
         if cancelled():
             yield Finished("cancelled", clock())
             return
-        lane.extend(prompt_ids[start : min(start + prefill_chunk, num_prompt)])
+        lane.extend(prompt_ids[start:end])
+        if end == stable_length:
+            lane.set_savepoint()
+        start = end
     anchor_id = lane.first_token()
     yield PrefillDone(num_prompt, num_reused, anchor_id, queue_s, clock())
 
@@ -70,22 +77,32 @@ def decode(
         draft = lane.propose(min(policy.num_draft(), room))
         proposed_s = clock()
         verified = lane.verify(draft)
-        length += 1 + verified.num_accepted
+        token_ids = _cut(verified.token_ids, eos_ids, remaining)
+        length += len(token_ids)
         lane.rewind(length)
         ended_s = clock()
-        token_ids = _cut(verified.token_ids, eos_ids, remaining)
         remaining -= len(token_ids)
+        num_drafted, num_accepted = len(verified.drafted_ids), verified.num_accepted
         yield StepDone(
             token_ids=token_ids,
             drafted_ids=verified.drafted_ids,
-            num_accepted=verified.num_accepted,
+            num_accepted=num_accepted,
             confidences=verified.confidences,
             propose_s=proposed_s - started_s,
             verify_s=ended_s - proposed_s,
             elapsed_s=ended_s,
+            note=policy.observe(num_drafted, num_accepted, ended_s - started_s),
         )
         reason = _reason(token_ids, eos_ids, min(remaining, context_length - length))
     yield Finished(reason or "cancelled", clock())
+
+
+def _chunk_ends(start: int, stop: int, chunk: int, stable_length: int) -> list[int]:
+    """Where the forwards of a prefill end: one of them at the stable length, where it is ahead."""
+    ends = {*range(start + chunk, stop, chunk), stop}
+    if start < stable_length < stop:
+        ends.add(stable_length)
+    return sorted(ends)
 
 
 def _cut(token_ids: tuple[int, ...], eos_ids: frozenset[int], limit: int) -> tuple[int, ...]:

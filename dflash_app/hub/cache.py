@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from dflash_app import settings
-from dflash_app.errors import PairNotReady
+from dflash_app.errors import PairNotReady, UnsupportedFormat
 from dflash_app.registry.pair import ModelRef, Pair
 
-Status = Literal["ready", "partial", "not downloaded", "planned"]
+Status = Literal["ready", "needs download", "planned", "not supported"]
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+SAFE_WEIGHTS = "weights as safetensors"
+"""What a folder lacks that has weights in other files only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,9 @@ class PairState:
     """Whether a pair can be loaded from this machine's disk.
 
     Attributes:
-        status: "partial" where some but not all of its files are here.
+        status: "needs download" where a file is missing, "not supported" where no file that is
+            missing would help: here for weights that are no safetensors, and in the workspace for
+            what no backend of the app can run.
         reason: one sentence with the cure; None where ready.
         target_dir: the target's folder where it is complete.
         drafter_dir: the drafter's folder where it is complete.
@@ -59,12 +63,14 @@ def pair_state(pair: Pair, cache_dir: Path | None = None) -> PairState:
     drafter = _find(pair.drafter, cache_dir) if pair.drafter else None
     models = [model for model in (target, drafter) if model]
     missing = [model for model in models if model.complete_dir is None]
-    status: Status = "ready"
-    if missing:
-        status = "partial" if any(model.folder for model in models) else "not downloaded"
+    unsafe = next((model for model in missing if model.lacks == SAFE_WEIGHTS), None)
+    if unsafe is not None:
+        drafter_dir = drafter.complete_dir if drafter else None
+        return PairState("not supported", _say_unsafe(unsafe), target.complete_dir, drafter_dir)
+    partly = any(model.folder for model in models)
     return PairState(
-        status=status,
-        reason=f"Pair {pair.name!r} is {_sentence(status, missing)}" if missing else None,
+        status="needs download" if missing else "ready",
+        reason=f"Pair {pair.name!r} is {_sentence(partly, missing)}" if missing else None,
         target_dir=target.complete_dir,
         drafter_dir=drafter.complete_dir if drafter else None,
     )
@@ -79,12 +85,20 @@ def resolve(ref: ModelRef, cache_dir: Path | None = None) -> Path:
 
     Raises:
         PairNotReady: the model is not, or not completely, on this machine.
+        UnsupportedFormat: its weights are no safetensors.
     """
     found = _find(ref, cache_dir)
+    if found.lacks == SAFE_WEIGHTS:
+        raise UnsupportedFormat(_say_unsafe(found))
     if found.complete_dir is None:
-        status: Status = "partial" if found.folder else "not downloaded"
-        raise PairNotReady(f"{ref.source} is {_sentence(status, [found])}")
+        partly = found.folder is not None
+        raise PairNotReady(f"{ref.source} is {_sentence(partly, [found])}")
     return found.complete_dir
+
+
+def is_here(ref: ModelRef, cache_dir: Path | None = None) -> bool:
+    """Whether a model is on this machine, complete; arguments as of `resolve`."""
+    return _find(ref, cache_dir).complete_dir is not None
 
 
 def _find(ref: ModelRef, cache_dir: Path | None, *, tokenizer: bool = False) -> _Found:
@@ -130,7 +144,9 @@ def _first_lacking(folder: Path, tokenizer: bool) -> str | None:
     if tokenizer and not any(path.is_file() for path in folder.glob("tokenizer*")):
         return "its tokenizer"
     if not (folder / WEIGHTS_INDEX).is_file():
-        return None if (folder / WEIGHTS).is_file() else WEIGHTS
+        if (folder / WEIGHTS).is_file() or (not tokenizer and _any(folder, "*.safetensors")):
+            return None
+        return SAFE_WEIGHTS if _any(folder, "*.bin", "*.pt", "*.pth") else WEIGHTS
     try:
         index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
         shards = sorted(set(index["weight_map"].values()))
@@ -140,9 +156,20 @@ def _first_lacking(folder: Path, tokenizer: bool) -> str | None:
     return absent[0] if absent else None if shards else "its weights"
 
 
-def _sentence(status: Status, missing: list[_Found]) -> str:
+def _any(folder: Path, *patterns: str) -> bool:
+    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
+
+
+def _say_unsafe(model: _Found) -> str:
+    return (
+        f"{model.folder} holds no .safetensors file, and other weight files (.bin, .pt) are never "
+        "opened because they can run code: choose a model with safetensors."
+    )
+
+
+def _sentence(partly: bool, missing: list[_Found]) -> str:
     """The rest of "X is ...": what is missing, and the commands that bring it."""
-    state = "only partly here" if status == "partial" else "not on this machine"
+    state = "only partly here" if partly else "not on this machine"
     lacking = ", ".join(
         f"{model.ref.source} lacks {model.lacks}" for model in missing if model.folder
     )

@@ -27,12 +27,14 @@ class Registry:
         user: everybody else's: the user's file, then plugins'.
         problems: rows that were left out, each naming its file and line.
         origins: where each pair is defined, by name: "FILE, line N".
+        paths: the files that were read, to read them again.
     """
 
     bundled: tuple[Pair, ...]
     user: tuple[Pair, ...]
     problems: tuple[RegistryError, ...]
     origins: dict[str, str]
+    paths: tuple[Path, ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -62,6 +64,23 @@ class Registry:
             for pair in self.pairs
             if pair.drafter is not None and pair.target.source == target.source
         )
+
+    def with_trained_for(self, pair: Pair) -> Pair:
+        """The pair, saying whose drafter it borrows where the app's own rows know it.
+
+        A drafter that a row of the app gives to another target was trained for that one.
+        """
+        drafter = pair.drafter
+        if drafter is None or pair.trained_for is not None or pair in self.bundled:
+            return pair
+        known = [
+            row.target.repo
+            for row in self.bundled
+            if row.drafter is not None and row.drafter.source == drafter.source and row.target.repo
+        ]
+        if not known or pair.target.source in known:
+            return pair
+        return pair.model_copy(update={"trained_for": known[0]})
 
     def added(self, pairs: Iterable[Pair], origin: str) -> "Registry":
         """This registry and more pairs (a plugin's); a name that is taken becomes a problem.
@@ -100,7 +119,7 @@ def load_registry(paths: Sequence[Path]) -> Registry:
     user: list[Pair] = []
     for path in paths[1:]:
         user += _load_file(path, True, origins, problems)
-    return Registry(tuple(bundled), tuple(user), tuple(problems), origins)
+    return Registry(tuple(bundled), tuple(user), tuple(problems), origins, tuple(paths))
 
 
 def _load_file(
@@ -109,7 +128,7 @@ def _load_file(
     """The good rows of a file; adds to `origins` and `problems`."""
     pairs: list[Pair] = []
     try:
-        rows = _rows(path, compose(path, read_text(path, optional=optional)))
+        rows = row_nodes(path, compose(path, read_text(path, optional=optional)))
     except RegistryError as error:
         problems.append(error)
         return pairs
@@ -127,7 +146,7 @@ def _load_file(
     return pairs
 
 
-def _rows(path: Path, document: yaml.Node | None) -> list[yaml.Node]:
+def row_nodes(path: Path, document: yaml.Node | None) -> list[yaml.Node]:
     """The nodes under the file's one key, `pairs`."""
     if document is None:
         return []
@@ -159,10 +178,10 @@ def _load_row(path: Path, row: yaml.Node) -> Pair:
         name = values.get("name")
         who = f"pair {name[:64]!r}, " if isinstance(name, str) else ""
         rest = f" (and {more} more in this pair)" if more else ""
-        raise fault(path, find_line(row, first["loc"]), f"{who}{_explain(first)}{rest}") from error
+        raise fault(path, find_line(row, first["loc"]), f"{who}{explain(first)}{rest}") from error
 
 
-def _explain(detail: ErrorDetails) -> str:
+def explain(detail: ErrorDetails) -> str:
     """A pydantic error in words that name the key and the cure."""
     loc: Loc = detail["loc"]
     key = ".".join(str(step) for step in loc) or "the row"

@@ -12,6 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 EMBEDDED_PATHS = ("embedded:target", "embedded:drafter")
 """Paths that stand for the pair that ships with the app."""
 
+UNKNOWN_FAMILY = "unknown"
+"""Family of a target that nobody has looked at yet."""
+
 Status = Literal["available", "preview", "planned"]
 """available: both models are published; preview: published, but early or not confirmed by a
 second source; planned: announced, nothing to download yet."""
@@ -101,6 +104,8 @@ class Sampling(Row):
     temperature: Annotated[float, Field(ge=0, le=2)]
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] = 1.0
 
 
 class Result(Row):
@@ -153,9 +158,11 @@ class Pair(Row):
     Attributes:
         name: unique over all registries.
         title: for people.
-        family: the target's architecture, coarsely (`qwen3`, `llama`, `qwen3_5`).
+        family: the target's `model_type` (`qwen3`, `llama`, `qwen3_5_moe`), or `unknown`.
         target: the model that decides.
         drafter: the model that drafts; None where none is published.
+        trained_for: the target that the drafter was trained for, where it is another one: users
+            pair a drafter with a sibling of its target on purpose.
         block_size: that the drafter was trained for, anchor included.
         backends: `torch` where this app's own engine runs the pair; else the engines that a
             source shows running it.
@@ -173,6 +180,7 @@ class Pair(Row):
     family: Text
     target: ModelRef
     drafter: ModelRef | None = None
+    trained_for: RepoId | None = None
     block_size: BlockSize | None = None
     backends: tuple[Name, ...] = ()
     status: Status = "available"

@@ -25,7 +25,11 @@ class RunStart:
         target_revision: commit of the target's files, None where unknown.
         drafter_revision: commit of the drafter's files, None where unknown or absent.
         mode: "ar" or "dflash".
+        rollback_kind: how the target's caches forgot rejected tokens; None where not recorded.
+        quantization: what the target's weights were stored as where that is not `dtype`, else None.
+        drafter_quantization: the same of the drafter.
         block_size: anchor included; None in AR.
+        trained_block_size: the drafter's own; a larger `block_size` is an experiment.
         seed: of the random state; None where nothing is drawn.
         messages: the conversation, each {"role": ..., "content": ...}; the last is the user's.
         group_id: shared by the lanes of one race.
@@ -41,7 +45,11 @@ class RunStart:
     messages: tuple[dict[str, str], ...]
     target_revision: str | None = None
     drafter_revision: str | None = None
+    rollback_kind: str | None = None
+    quantization: str | None = None
+    drafter_quantization: str | None = None
     block_size: int | None = None
+    trained_block_size: int | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -56,6 +64,24 @@ class RunStart:
     app_version: str = dflash_app.__version__
     library_versions: dict[str, str] = field(default_factory=library_versions)
     hardware: dict[str, Any] = field(default_factory=hardware_fingerprint)
+
+    @property
+    def precision(self) -> str:
+        """What target and drafter were stored and computed in, as "nf4 in bfloat16"."""
+        stored = f"{self.quantization} in {self.dtype}" if self.quantization else self.dtype
+        if self.drafter_quantization:
+            stored += f", drafter {self.drafter_quantization}"
+        return stored
+
+    @property
+    def block(self) -> str | None:
+        """The block size in words; None in AR."""
+        if self.block_size is None:
+            return None
+        trained = self.trained_block_size
+        if trained is None or self.block_size <= trained:
+            return str(self.block_size)
+        return f"{self.block_size} (experiment: trained for {trained})"
 
     @property
     def prompt(self) -> str:

@@ -63,6 +63,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN min_p REAL NOT NULL DEFAULT 0",
         "ALTER TABLE runs ADD COLUMN repetition_penalty REAL NOT NULL DEFAULT 1",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN rollback_kind TEXT",
+        "ALTER TABLE runs ADD COLUMN quantization TEXT",
+        "ALTER TABLE runs ADD COLUMN drafter_quantization TEXT",
+        "ALTER TABLE runs ADD COLUMN trained_block_size INTEGER",
+        "ALTER TABLE runs ADD COLUMN num_reused_tokens INTEGER",
+    ),
 )
 """Append only: users' databases hold what an entry once made, so a change is a new entry."""
 

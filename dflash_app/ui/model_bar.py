@@ -9,17 +9,22 @@ from typing import Any
 
 import gradio as gr
 
-from dflash_app.engine.protocol import LoadOptions
+from dflash_app.engine.protocol import LoadOptions, Quantization
 from dflash_app.errors import RequestError
 from dflash_app.registry.pair import Pair
-from dflash_app.request import Mode
+from dflash_app.request import MAX_BLOCK_SIZE, Mode
 from dflash_app.ui.format import escape_html, format_bytes, format_decimal, format_ratio
 from dflash_app.workspace import PairState, Workspace
 
 NO_DRAFTER = "none"
 AUTO = "auto"
-PRECISIONS = [("auto", AUTO), ("fp32", "float32"), ("bf16", "bfloat16")]
+PRECISIONS = [
+    ("auto", AUTO), ("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16"),
+    ("nf4 (4-bit)", "nf4"), ("int8 (8-bit)", "int8"),
+]  # fmt: skip
 BLOCK_SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
+EXPERIMENTAL_BLOCK_SIZES = (24, 32, 48, MAX_BLOCK_SIZE)
+"""Offered above the one that a drafter was trained for, and labelled as what they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Choice:
         block_size: None takes the drafter's own.
         dtype: None lets the backend choose.
         device: None lets the backend choose.
+        quantization: of the target's weights.
     """
 
     pair: str
@@ -39,10 +45,16 @@ class Choice:
     block_size: int | None
     dtype: str | None
     device: str | None
+    quantization: Quantization | None = None
 
     def options(self) -> LoadOptions:
         """How to load the pair while the page is served."""
-        return LoadOptions(device=self.device, dtype=self.dtype, num_threads=page_threads())
+        return LoadOptions(
+            device=self.device,
+            dtype=self.dtype,
+            quantization=self.quantization,
+            num_threads=page_threads(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +118,7 @@ def connect_model_bar(bar: ModelBar, workspace: Workspace) -> None:
     """Choosing a pair offers its drafters; choosing either says what is known about it."""
 
     def choose_pair(name: str | None) -> tuple[Any, Any, str]:
-        drafters = drafter_choices(workspace, name)
-        values = [value for _, value in drafters]
-        drafter = name if name in values else values[0]
-        return (
-            gr.Dropdown(drafters, value=drafter),
-            gr.Dropdown(block_choices(workspace, name), value=AUTO),
-            render_pair(workspace, name),
-        )
+        return offer_pair(workspace, name)
 
     def choose_drafter(name: str | None, drafter: str | None) -> tuple[Any, str]:
         shown = name if drafter in (None, NO_DRAFTER) else drafter
@@ -125,16 +130,41 @@ def connect_model_bar(bar: ModelBar, workspace: Workspace) -> None:
     bar.drafter.input(choose_drafter, [bar.pair, bar.drafter], [bar.block_size, bar.facts], **quiet)
 
 
+def offer_pair(workspace: Workspace, name: str | None) -> tuple[Any, Any, str]:
+    """What the boxes drafter and block size and the facts become once a pair is chosen."""
+    drafters = drafter_choices(workspace, name)
+    values = [value for _, value in drafters]
+    drafter = name if name in values else values[0]
+    return (
+        gr.Dropdown(drafters, value=drafter),
+        gr.Dropdown(block_choices(workspace, name), value=AUTO),
+        render_pair(workspace, name),
+    )
+
+
+def refresh_model_bar(bar: ModelBar, workspace: Workspace, name: str | None) -> dict[Any, Any]:
+    """Offer what the registry knows and the disk holds now: for a page that was just loaded."""
+    known = name if find_pair(workspace, name) else first_ready(workspace)
+    drafters, blocks, facts = offer_pair(workspace, known)
+    return {
+        bar.pair: gr.Dropdown(pair_choices(workspace), value=known),
+        bar.drafter: drafters,
+        bar.block_size: blocks,
+        bar.facts: facts,
+    }
+
+
 def read_choice(values: Sequence[Any]) -> Choice:
     """Turn the values of `ModelBar.inputs` into a choice."""
-    pair, drafter, block_size, dtype, device = values
+    pair, drafter, block_size, precision, device = values
     plain = drafter in (None, NO_DRAFTER)
     return Choice(
         pair=str(pair or "") if plain else str(drafter),
         mode="ar" if plain else "dflash",
         block_size=None if plain else _block_size(block_size),
-        dtype=None if dtype in (None, AUTO) else str(dtype),
+        dtype=None if precision in (None, AUTO, "nf4", "int8") else str(precision),
         device=None if device in (None, AUTO) else str(device),
+        quantization=precision if precision in ("nf4", "int8") else None,
     )
 
 
@@ -174,12 +204,19 @@ def drafter_choices(workspace: Workspace, name: str | None) -> list[tuple[str, s
 
 
 def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str]]:
-    """Block sizes up to the one that the drafter was trained for."""
+    """Block sizes up to the one that the drafter was trained for, then those beyond."""
     pair = find_pair(workspace, name)
     own = pair.block_size if pair else None
     largest = own or BLOCK_SIZES[-1]
     auto = (f"auto ({own})" if own else AUTO, AUTO)
-    return [auto] + [(str(size), str(size)) for size in BLOCK_SIZES if size <= largest]
+    choices = [(str(size), str(size)) for size in BLOCK_SIZES if size <= largest]
+    if own:
+        choices += [
+            (f"{size} (experiment: trained for {own})", str(size))
+            for size in EXPERIMENTAL_BLOCK_SIZES
+            if size > own
+        ]
+    return [auto, *choices]
 
 
 def find_pair(workspace: Workspace, name: str | None) -> Pair | None:
@@ -188,8 +225,8 @@ def find_pair(workspace: Workspace, name: str | None) -> Pair | None:
 
 
 def say_status(state: PairState) -> str:
-    """A pair's state in two words."""
-    return state.status.replace("_", " ")
+    """A pair's state in two words, as `dflash-app pairs` says it."""
+    return state.status
 
 
 def list_devices() -> list[tuple[str, str]]:

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from dflash_app.engine.protocol import LoadedPair
 from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
 from dflash_app.metrics import RunMetrics, summarize
+from dflash_app.request import GenerationRequest
+from dflash_app.session import experiments
 from dflash_app.ui.strip import TokenStrip, render_empty_strip
 
 LOW_ACCEPTANCE = 1.5
@@ -17,6 +20,7 @@ class RunView:
         events: all but text, in their order.
         strip: the fate of the last tokens.
         notes: changes of policy that the engine told.
+        warnings: what the user should know of the loaded pair and of what is asked of it.
         token_texts: turns ids into printable text, known once the pair is loaded.
         ar_tok_s: the speed to compare with, None = unknown.
     """
@@ -25,9 +29,19 @@ class RunView:
         self.events: list[DecodeEvent] = []
         self.strip = TokenStrip()
         self.notes: list[str] = []
+        self.warnings: tuple[str, ...] = ()
         self.token_texts: Callable[[Sequence[int]], list[str]] | None = None
         self.ar_tok_s: float | None = None
         self._parts: list[str] = []
+
+    def know(self, loaded: LoadedPair, request: GenerationRequest) -> None:
+        """Take what is known once the pair is loaded."""
+        self.token_texts = loaded.token_texts
+        self.warnings = (*loaded.warnings, *experiments(loaded, request))
+
+    def hints(self) -> str:
+        """What to tell beside the figures of a run that has ended; "" where there is nothing."""
+        return " ".join(filter(None, [*self.warnings, *self.notes[-1:], advise(self.metrics())]))
 
     def add(self, events: Iterable[DecodeEvent]) -> None:
         """Take the next events."""

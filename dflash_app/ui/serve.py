@@ -1,12 +1,14 @@
 """Serve the page: refuse a port in use at once, answer fast, load heavy parts afterwards."""
 
 import errno
+import ipaddress
 import os
 import socket
 import threading
 from typing import Any
 
 from dflash_app.errors import DFlashAppError, ServeError
+from dflash_app.settings import Settings
 from dflash_app.ui.live import DeviceTurn, LiveRuns
 from dflash_app.workspace import Workspace
 
@@ -48,7 +50,7 @@ def serve(
     from dflash_app.ui.theme import build_theme, read_css
 
     runs = LiveRuns()
-    blocks = build_page(workspace, runs)
+    blocks = build_page(workspace, runs, local_folders=takes_folders(workspace.settings, host))
     try:
         _, url, _ = blocks.launch(
             server_name=host,
@@ -73,6 +75,16 @@ def serve(
         finally:
             workspace.close()
     return str(url)
+
+
+def takes_folders(settings: Settings, host: str) -> bool:
+    """Whether the page may name folders of this machine: where the user says so, or is alone."""
+    if settings.local_folders is not None:
+        return settings.local_folders
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_port(host: str, port: int) -> None:

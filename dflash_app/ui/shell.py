@@ -12,6 +12,7 @@ from dflash_app.errors import PairNotReady, StoreError
 from dflash_app.hookspecs import Tab
 from dflash_app.store.fingerprint import hardware_fingerprint
 from dflash_app.store.records import RunFilter, RunRecord
+from dflash_app.ui.add_pair import build_add_pair
 from dflash_app.ui.components import Level, render_notice, render_notices
 from dflash_app.ui.live import LiveRun, LiveRuns
 from dflash_app.ui.model_bar import (
@@ -20,6 +21,7 @@ from dflash_app.ui.model_bar import (
     build_model_bar,
     connect_model_bar,
     read_choice,
+    refresh_model_bar,
 )
 from dflash_app.workspace import Workspace
 
@@ -112,7 +114,9 @@ class Page:
             options = replace(options, drafter=False)
         return self.workspace.loaded(choice.pair, options)
 
-    def ar_speed(self, pair: str, device: str, dtype: str) -> float | None:
+    def ar_speed(
+        self, pair: str, device: str, dtype: str, quantization: str | None = None
+    ) -> float | None:
         """Speed of the page's last run of `pair` without drafter here, None = unknown."""
         try:
             runs = self._plain_runs(pair)
@@ -120,7 +124,8 @@ class Page:
             return None  # a log that cannot be read stops no chat
         here = machine_key(hardware_fingerprint())
         for run in runs:
-            same = (run.start.device, run.start.dtype) == (device, dtype)
+            start = run.start
+            same = (start.device, start.dtype, start.quantization) == (device, dtype, quantization)
             speed = run.metrics.decode_tok_s
             if same and speed is not None and machine_key(run.start.hardware) == here:
                 return speed
@@ -145,22 +150,36 @@ def machine_key(hardware: dict[str, Any]) -> tuple[object, ...]:
     return (hardware.get("cpu"), hardware.get("cores"), tuple(hardware.get("gpus") or ()))
 
 
-def build_page(workspace: Workspace, runs: LiveRuns) -> gr.Blocks:
-    """Build the whole page. A tab that cannot be built says why in its place."""
+def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = False) -> gr.Blocks:
+    """Build the whole page. A tab that cannot be built says why in its place.
+
+    Args:
+        workspace: what it shows.
+        runs: what is being decoded for which browser tab.
+        local_folders: take folders of this machine for a new pair, unless Gradio shares the page.
+    """
     blocks: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_MASTHEAD)
         problems = gr.HTML(elem_id="problems")
         bar = build_model_bar(workspace)
         connect_model_bar(bar, workspace)
+        build_add_pair(workspace, bar, lambda: local_folders and not blocks.share)
         with gr.Tabs(elem_id="tabs"):
             for tab in workspace.plugins.hook.register_tabs():
                 _build_tab(tab, workspace, bar, runs)
         problems.value = render_problems(workspace)
 
+        def refresh(name: str | None) -> dict[Any, Any]:
+            return refresh_model_bar(bar, workspace, name)
+
         def leave(request: gr.Request) -> None:
             runs.leave(session_of(request))
 
+        shown = [bar.pair, bar.drafter, bar.block_size, bar.facts]
+        blocks.load(
+            refresh, bar.pair, shown, show_progress="hidden", api_visibility="private"
+        )  # the page was built once, and pairs were added and downloaded since
         blocks.unload(leave)  # a closed browser tab stops its runs
     return blocks
 

@@ -17,7 +17,7 @@ from dflash_app.ui.components import render_notice, render_parts, render_status,
 from dflash_app.ui.flow import Update, connect_flow
 from dflash_app.ui.live import LiveRun
 from dflash_app.ui.model_bar import Choice
-from dflash_app.ui.run_view import RunView, advise
+from dflash_app.ui.run_view import RunView
 from dflash_app.ui.sampling import SamplingControls, as_mode, build_request, build_sampling
 from dflash_app.ui.shell import Page
 
@@ -145,7 +145,7 @@ def _decode(
     """Load what was chosen and race, in the reader's thread."""
     loaded = page.load(choice)
     for lane in view.lanes:
-        lane.token_texts = loaded.token_texts
+        lane.know(loaded, request)
     requests = [as_mode(request, "ar"), request]
     warmth.warm(loaded, requests)
     return _judged(page.workspace.race(loaded, requests), loaded, request, view)
@@ -197,9 +197,7 @@ def _ending(tab: CompareTab, run: LiveRun[LaneEvent], view: RaceView) -> Update:
     elif run.broken:
         update[tab.notice] = render_notice("The race broke off; the terminal shows why.", "error")
     else:
-        lane = view.lanes[DFLASH]
-        hints = [*lane.notes[-1:], advise(lane.metrics())]
-        update[tab.notice] = render_notice(" ".join(filter(None, hints)))
+        update[tab.notice] = render_notice(view.lanes[DFLASH].hints())
     if view.verdict is not None:
         metrics = [lane.metrics() for lane in view.lanes]
         update[tab.outcome] = render_outcome(metrics[AR], metrics[DFLASH], view.verdict)

@@ -49,9 +49,10 @@ def to_csv(runs: Sequence[RunRecord]) -> str:
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
-    columns = ["id", "started_at", "source", "pair", "backend", "device", "dtype", "mode"]
-    columns += ["block_size", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"]
-    columns += ["seed", "finish_reason", "prompt", "output", "error"]
+    columns = ["id", "started_at", "source", "pair", "backend", "device", "dtype"]
+    columns += ["quantization", "drafter_quantization", "rollback_kind", "mode"]
+    columns += ["block_size", "trained_block_size", "temperature", "top_p", "top_k", "min_p"]
+    columns += ["repetition_penalty", "seed", "finish_reason", "prompt", "output", "error"]
     figures = [
         name
         for name in RunMetrics.__dataclass_fields__
@@ -97,12 +98,14 @@ def render_no_detail(text: str = "Choose a run in the table to see all of it.") 
 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:
     start, metrics = run.start, run.metrics
-    block = "" if start.block_size is None else f", block size {start.block_size}"
+    block = "" if start.block is None else f", block size {start.block}"
+    reused = f" ({metrics.num_reused_tokens:,} reused)" if metrics.num_reused_tokens else ""
     rates = metrics.acceptance_by_position
     return [
         ("When", format_when(start.started_at)),
-        ("Pair", f"{start.pair} on {start.backend}, {start.device}, {start.dtype}"),
+        ("Pair", f"{start.pair} on {start.backend}, {start.device}, {start.precision}"),
         ("Mode", _MODES.get(start.mode, start.mode) + block),
+        ("Rollback", start.rollback_kind or UNKNOWN),
         ("Sampling", _sampling(start)),
         ("From", start.source),
         ("End", run.finish_reason or "running"),
@@ -110,7 +113,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
                   f"{format_speed(metrics.end_to_end_tok_s)} with prefill"),
         ("First token", format_duration(metrics.ttft_s)),
         ("Time", format_duration(metrics.total_s)),
-        ("Tokens", f"{format_count(metrics.num_prompt_tokens)} in, "
+        ("Tokens", f"{format_count(metrics.num_prompt_tokens)} in{reused}, "
                    f"{format_count(metrics.num_output_tokens)} out, {metrics.num_steps:,} steps"),
         ("Acceptance length", format_decimal(metrics.mean_acceptance_length)),
         ("By position", " · ".join(format_percent(rate) for rate in rates) or UNKNOWN),

@@ -1,10 +1,13 @@
 """`doctor` says what works, what does not, and ends with a status that scripts can use."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dflash_app.backends.torch.families import ROLLBACK_KINDS
 from dflash_app.cli import doctor as doctor_module
 from dflash_app.cli import main
 from dflash_app.settings import Settings
@@ -70,3 +73,58 @@ def test_torch_for_cpus_beside_a_gpu_is_wrong(
     status, checks = examine(capsys)
     assert status == 1
     assert "CPUs only" in checks["GPU"]["detail"]
+
+
+@pytest.fixture
+def check_only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """All families take minutes: tests/backends/torch/test_families.py has them."""
+
+    def choose(*names: str) -> None:
+        monkeypatch.setattr("dflash_app.backends.torch.selftest.check.ALL_FAMILIES", names)
+
+    return choose
+
+
+def test_families_are_checked_live_and_named_with_their_pairs(
+    check_only: Callable[..., None], capsys: Capture, tmp_path: Path
+) -> None:
+    check_only("llama")
+    page = tmp_path / "families.md"
+    assert main(["doctor", "--families", "--write", str(page)]) == 0
+    printed = capsys.readouterr()
+    assert "llama: as it must be, " in printed.err
+    header, row = printed.out.splitlines()
+    assert header.split()[-4:] == ["float32", "bfloat16", "float16", "pairs"]
+    found = ["llama", "LlamaForCausalLM", "crop", "yes", "yes", "yes", "llama-3.1-8b"]
+    assert row.split() == found
+    assert f"| {' | '.join(found)} |\n" in page.read_text(encoding="utf-8")
+
+
+def test_a_family_that_is_not_lossless_fails_and_says_where(
+    check_only: Callable[..., None], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_only("qwen3_next")
+    # transformers' own crop leaves the rejected tokens in a recurrent state.
+    monkeypatch.setitem(ROLLBACK_KINDS, "qwen3_next", "crop")
+    assert main(["doctor", "--families", "--json"]) == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    (family,) = report["families"]
+    assert (report["ok"], family["ok"]) == (False, False)
+    assert [each["lossless"] for each in family["precisions"].values()] == [False] * 3
+    assert "qwen3_next: WRONG" in printed.err
+    assert "qwen3_next: float32, after a prompt of 5 tokens, output token" in printed.err
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(
+    check_only: Callable[..., None], capsys: Capture, tmp_path: Path
+) -> None:
+    check_only()
+    assert main(["doctor", "--families", "--write", str(tmp_path)]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"Error: {tmp_path} cannot be written (")
+
+
+def test_write_without_families_is_wrong_usage(capsys: Capture, tmp_path: Path) -> None:
+    assert main(["doctor", "--write", str(tmp_path / "families.md")]) == 2
+    assert "--write needs --families" in capsys.readouterr().err

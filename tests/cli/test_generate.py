@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dflash_app.cli import main
+from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import GenerationFailed, PromptTooLong
 from dflash_app.events import PrefillDone, TextDelta
 from dflash_app.request import SamplingParams
@@ -119,6 +120,40 @@ def test_ar_leaves_the_drafter_on_disk(play: Play, capsys: Capture) -> None:
     assert pair.requests[0].mode == "ar"
 
 
+def test_every_way_of_loading_reaches_the_backend(play: Play, capsys: Capture) -> None:
+    pair = play(DFLASH)
+    where = "--device auto --max-memory-gb 1.5 --dtype float16 --snapshot"
+    stored = "--quantization nf4 --drafter-quantization int8"
+    assert generate(*where.split(), *stored.split()) == 0
+    (options,) = pair.load_options  # type: ignore[attr-defined]
+    assert options == LoadOptions(
+        device="auto",
+        dtype="float16",
+        quantization="nf4",
+        drafter_quantization="int8",
+        max_memory_bytes=1_500_000_000,
+        snapshot=True,
+    )
+
+
+def test_what_is_not_plain_is_said_before_the_answer_and_stands_in_the_json(
+    play: Play, capsys: Capture, settings: Settings
+) -> None:
+    pair = play(DFLASH)
+    pair.warnings = ("Layers are on disk.",)
+    pair.quantization, pair.rollback_kind = "int8", "snapshot"
+    assert generate("--block-size", "32") == 0
+    notes = capsys.readouterr().err.splitlines()[:2]
+    assert notes[0] == "Note: Layers are on disk."
+    assert notes[1].startswith("Note: Block size 32 is an experiment, as this drafter was trained")
+    assert generate("--block-size", "32", "--json") == 0
+    printed = json_of(capsys)
+    assert [f"Note: {warning}" for warning in printed["warnings"]] == notes
+    assert (printed["quantization"], printed["rollback_kind"]) == ("int8", "snapshot")
+    assert (printed["drafter_quantization"], printed["trained_block_size"]) == (None, 4)
+    assert recorded(settings)[0].start.block == "32 (experiment: trained for 4)"
+
+
 def test_every_option_reaches_the_request(play: Play, capsys: Capture) -> None:
     pair = play(DFLASH)
     options = "--temperature 0.5 --top-p 0.9 --top-k 7 --seed 3 --stop END --stop X --thinking off"
@@ -178,7 +213,7 @@ def test_empty_prompt_is_refused_before_anything_is_loaded(play: Play, capsys: C
     assert pair.load_options == []  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("arguments", [["--mode", "warp"], ["--dtype", "float16"], ["--nonsense"]])
+@pytest.mark.parametrize("arguments", [["--mode", "warp"], ["--dtype", "float8"], ["--nonsense"]])
 def test_wrong_usage_ends_with_status_2(play: Play, capsys: Capture, arguments: list[str]) -> None:
     play(DFLASH)
     assert generate(*arguments) == 2

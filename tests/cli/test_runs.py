@@ -87,6 +87,35 @@ def test_show_prints_the_whole_output(settings: Settings, capsys: Capture) -> No
     assert json.loads(capsys.readouterr().out)["token_ids"] == [1, 2, 3]
 
 
+def test_show_tells_how_the_weights_were_stored_and_the_caches_went_back(
+    settings: Settings, capsys: Capture
+) -> None:
+    start = RunStart(
+        source="cli",
+        pair="tiny",
+        backend="torch",
+        device="cuda:0+cpu",
+        dtype="bfloat16",
+        mode="dflash",
+        messages=({"role": "user", "content": "hi"},),
+        rollback_kind="replay",
+        quantization="nf4",
+        drafter_quantization="int8",
+        block_size=32,
+        trained_block_size=16,
+    )
+    metrics = RunMetrics(num_prompt_tokens=90, num_reused_tokens=64)
+    with Store(settings.database) as store:
+        run_id = store.start_run(start)
+        store.finish_run(run_id, "stop", output="", token_ids=[], metrics=metrics)
+    assert main(["runs", "show", str(run_id)]) == 0
+    out = capsys.readouterr().out
+    assert "torch, cuda:0+cpu, nf4 in bfloat16, drafter int8" in out
+    assert "32 (experiment: trained for 16)" in out
+    assert "replay" in out
+    assert "90, 64 of them reused" in out
+
+
 def test_delete_removes_exactly_the_named_runs(settings: Settings, capsys: Capture) -> None:
     first, second, third = (add_run(settings, prompt) for prompt in "abc")
     assert main(["runs", "delete", str(first), str(third)]) == 0

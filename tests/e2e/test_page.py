@@ -139,7 +139,7 @@ def test_an_empty_prompt_is_refused_kindly(page: Page) -> None:
 
 def test_a_pair_that_is_not_here_is_listed_and_explained(page: Page) -> None:
     choose(page, "pair", "Qwen3 8B")
-    expect(page.locator("#pair-facts")).to_contain_text("not downloaded")
+    expect(page.locator("#pair-facts")).to_contain_text("needs download")
     expect(page.locator("#pair-facts")).to_contain_text("hf download Qwen/Qwen3-8B")
     send(page, "Keep this text")
     expect(page.locator("#chat-notice")).to_contain_text("hf download")

@@ -91,9 +91,11 @@ class ScriptedLane:
         self.chunks: list[int] = []
         self.proposed: list[int] = []
         self.num_verified = 0
+        self.savepoints: list[int] = []
         self.closed = 0
         self._script = cycle(self.accepts)
         self._anchor: int | None = None
+        self._length_before = 0
         self._owed_length: int | None = None
 
     def extend(self, token_ids: Sequence[int]) -> None:
@@ -134,14 +136,20 @@ class ScriptedLane:
         while num_accepted < len(draft) and draft[num_accepted] == own[num_accepted]:
             num_accepted += 1
         self.committed.extend(draft[:num_accepted])
-        self._owed_length = before + 1 + num_accepted
+        self._length_before, self._owed_length = before, before + 1 + num_accepted
         self.num_verified += 1
         self.time.spend(self.costs.verify_s)
         self.on_verify()
         return Verified(draft, num_accepted, self._take_anchor(own[num_accepted]))
 
+    def set_savepoint(self) -> None:
+        self.savepoints.append(self.length)
+
     def rewind(self, length: int) -> None:
-        assert length == self._owed_length, f"rewound to {length}, not {self._owed_length}"
+        owed = self._owed_length
+        assert owed is not None, "rewound twice"
+        # Less where the step is cut, but never the anchor: it was put out.
+        assert self._length_before < length <= owed, f"rewound to {length}, not up to {owed}"
         del self.cache[length:]
         self.length, self._owed_length = length, None
 
@@ -171,18 +179,29 @@ class ScriptedModels:
     eos_ids: frozenset[int] = frozenset()
     device: str = "cpu"
     dtype: str = "float32"
+    rollback_kind: str = "crop"
+    quantization: str | None = None
+    drafter_quantization: str | None = None
+    warnings: tuple[str, ...] = ()
     time: FakeTime = field(default_factory=FakeTime)
     costs: Costs = field(default_factory=Costs)
     on_verify: Callable[[], None] = lambda: None
     on_extend: Callable[[], None] = lambda: None
+    need_savepoints: bool = False
 
     def __post_init__(self) -> None:
         self.lanes: list[ScriptedLane] = []
+        self.prompts: list[list[int] | None] = []
         self.closed = 0
 
     def open_lane(
-        self, sampling: SamplingParams, mode: Mode, block_size: int | None
+        self,
+        sampling: SamplingParams,
+        mode: Mode,
+        block_size: int | None,
+        prompt_ids: Sequence[int] | None = None,
     ) -> ScriptedLane:
+        self.prompts.append(None if prompt_ids is None else list(prompt_ids))
         lane = ScriptedLane(
             self.next_token,
             self.accepts,

@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -110,6 +111,22 @@ def test_a_stop_text_ends_ar_and_dflash_at_the_same_token(pair, models, stop):
         assert reason(drafted) == "stop"
 
 
+def test_without_a_chat_template_a_reply_ends_where_the_model_asks_itself(models):
+    tokenizer = chat_tokenizer(None)
+    answer = tokenizer.encode(" Nine.\nUser: And 197?", add_special_tokens=False)
+    prompt_ids = tokenizer.encode("User: How many?\nAssistant:", add_special_tokens=False)
+    models.next_token = lambda ids: [*answer, END][min(len(ids) - len(prompt_ids), len(answer))]
+    pair = LocalPair(
+        name="plain", backend="none", tokenizer=tokenizer, models=models,
+        worker=Worker("test-plain"), now=models.time,
+    )  # fmt: skip
+    with closing(pair):
+        for mode in ("ar", "dflash"):
+            events = list(pair.stream(replace(REQUEST, mode=mode)))
+            assert text(events) == " Nine."
+            assert reason(events) == "stop"
+
+
 @pytest.mark.parametrize("limit", range(1, 24))
 def test_the_limit_cuts_ar_and_dflash_alike_and_never_inside_a_character(pair, limit):
     plain = list(pair.stream(replace(REQUEST, mode="ar", max_new_tokens=limit)))
@@ -193,6 +210,39 @@ def test_an_error_in_one_lane_ends_the_race_and_closes_every_lane(pair, models):
     with pytest.raises(GenerationFailed, match="out of memory"):
         list(pair.race([REQUEST, replace(REQUEST, mode="ar")]))
     assert [lane.closed for lane in models.lanes] == [1, 1]
+
+
+def test_a_stream_may_reuse_the_turn_before_and_a_race_may_not(pair, models):
+    list(pair.stream(REQUEST))
+    list(pair.race([REQUEST, replace(REQUEST, mode="ar")]))
+    assert models.prompts == [PROMPT_IDS, None, None]
+
+
+def test_a_savepoint_is_set_before_the_replys_opening_and_in_no_race(pair, models):
+    models.need_savepoints = True
+    list(pair.stream(REQUEST))
+    list(pair.race([REQUEST]))
+    messages = [{"role": "user", "content": "How many?"}]
+    closed = TOKENIZER.apply_chat_template(messages, return_dict=False)
+    assert PROMPT_IDS[: len(closed)] == closed != PROMPT_IDS
+    assert [lane.savepoints for lane in models.lanes] == [[len(closed)], []]
+
+
+@pytest.mark.parametrize(("need_savepoints", "num_encodings"), [(False, 1), (True, 2)])
+def test_a_prompt_is_encoded_twice_only_for_caches_that_need_savepoints(
+    pair, models, monkeypatch, need_savepoints, num_encodings
+):
+    models.need_savepoints = need_savepoints
+    asked: list[bool] = []
+    render = TOKENIZER.apply_chat_template
+
+    def listen(conversation, *, add_generation_prompt, **options):
+        asked.append(add_generation_prompt)
+        return render(conversation, add_generation_prompt=add_generation_prompt, **options)
+
+    monkeypatch.setattr(TOKENIZER, "apply_chat_template", listen)
+    list(pair.stream(REQUEST))
+    assert asked == [True, False][:num_encodings]
 
 
 def lanes_of(events: Sequence[tuple[int, DecodeEvent]], count: int) -> list[list[DecodeEvent]]:

@@ -1,6 +1,14 @@
 import pytest
 
-from dflash_app.engine.prompt import encode_prompt, thinking_options
+from dflash_app.engine.prompt import (
+    PLAIN_STOP,
+    common_length,
+    encode_prompt,
+    stable_length,
+    stop_texts,
+    template_warning,
+    thinking_options,
+)
 from dflash_app.errors import RequestError
 from dflash_app.request import Message
 from tests.engine.tiny_tokenizers import CHATML, chat_tokenizer
@@ -89,9 +97,54 @@ def test_half_a_surrogate_pair_is_refused_by_position(content):
         encode(chat_tokenizer(), content)
 
 
-def test_a_model_without_a_template_is_refused():
-    with pytest.raises(RequestError, match="no chat template: choose"):
-        encode(chat_tokenizer(None), "hi")
+@pytest.mark.parametrize("template", [None, ""])
+def test_without_a_template_turns_are_written_as_plain_lines(template):
+    tokenizer = chat_tokenizer(template)
+    messages = [
+        Message("system", " Be brief.\n"),
+        Message("user", "How many?"),
+        Message("assistant", " Six"),
+        Message("user", "Sure? "),
+    ]
+    rendered = "Be brief.\n\nUser: How many?\nAssistant: Six\nUser: Sure?\nAssistant:"
+    assert encode_prompt(tokenizer, messages) == tokenizer.encode(
+        rendered, add_special_tokens=False
+    )
+
+
+def test_without_a_template_the_first_token_is_the_tokenizers_own_if_it_has_one():
+    tokenizer = chat_tokenizer(None)
+    plain = encode(tokenizer, "hi")
+    tokenizer.bos_token = "<|endoftext|>"
+    assert encode(tokenizer, "hi") == [tokenizer.bos_token_id, *plain]
+
+
+@pytest.mark.parametrize("content", ["a<|im_end|>b", "<|endoftext|>", "<|im_<|im_end|>end|>"])
+def test_without_a_template_special_tokens_in_a_message_stay_text(content):
+    tokenizer = chat_tokenizer(None)
+    tokenizer.bos_token = "<|endoftext|>"
+    ids = encode(tokenizer, content)
+    special = set(tokenizer.convert_tokens_to_ids(list(SPECIAL)))
+    assert [token_id for token_id in ids if token_id in special] == [tokenizer.bos_token_id]
+    assert content in tokenizer.decode(ids)
+
+
+def test_a_missing_template_is_said_in_one_sentence_and_replies_end_at_the_next_turn():
+    with_template, without = chat_tokenizer(), chat_tokenizer(None)
+    assert template_warning(with_template) is None
+    assert stop_texts(with_template) == ()
+    warning = template_warning(without)
+    assert warning is not None
+    assert warning.startswith("This model has no chat template")
+    assert warning.endswith("choose an instruction-tuned model to chat.")
+    assert stop_texts(without) == (PLAIN_STOP,) == ("\nUser:",)
+
+
+@pytest.mark.parametrize("thinking", ["on", "high"])
+def test_without_a_template_thinking_is_refused(thinking):
+    with pytest.raises(RequestError, match="leave thinking at its default"):
+        encode(chat_tokenizer(None), "hi", thinking=thinking)
+    assert encode(chat_tokenizer(None), "hi", thinking="off") == encode(chat_tokenizer(None), "hi")
 
 
 @pytest.mark.parametrize(
@@ -144,3 +197,30 @@ def test_thinking_becomes_the_variable_that_the_template_reads(template, thinkin
 def test_thinking_that_the_template_lacks_is_refused_with_a_cure(template, thinking, cure):
     with pytest.raises(RequestError, match=cure):
         thinking_options(template, thinking)
+
+
+def test_the_stable_part_of_a_prompt_is_what_the_next_turn_begins_with():
+    tokenizer = chat_tokenizer()
+    turn = [Message("system", "Be brief."), Message("user", "How many?")]
+    for thinking in (None, "on", "off"):
+        prompt = encode_prompt(tokenizer, turn, thinking)
+        stable = stable_length(tokenizer, turn, thinking, prompt)
+        following = [*turn, Message("assistant", "Nine."), Message("user", "Why?")]
+        assert 0 < stable < len(prompt)
+        assert encode_prompt(tokenizer, following, thinking)[:stable] == prompt[:stable]
+
+
+def test_a_template_that_must_open_a_turn_has_no_stable_part():
+    template = "{% if not add_generation_prompt %}{{ raise_exception('no') }}{% endif %}hi"
+    tokenizer = chat_tokenizer(template)
+    turn = [Message("user", "How many?")]
+    prompt = encode_prompt(tokenizer, turn)
+    assert stable_length(tokenizer, turn, None, prompt) == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [([], [], 0), ([1], [], 0), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1, 9, 3], 1), ([4], [5], 0)],
+)
+def test_the_common_length_counts_leading_tokens(one, other, common):
+    assert common_length(one, other) == common_length(other, one) == common

@@ -22,6 +22,7 @@ def run(
     eos_ids: frozenset[int] = frozenset(),
     cancelled: Callable[[], bool] = lambda: False,
     prefill_chunk: int = 512,
+    stable_length: int = 0,
 ) -> list[DecodeEvent]:
     return list(
         decode(
@@ -34,6 +35,7 @@ def run(
             clock=lane.time,
             cancelled=cancelled,
             prefill_chunk=prefill_chunk,
+            stable_length=stable_length,
         )
     )
 
@@ -133,6 +135,39 @@ def test_a_prefix_that_the_lane_holds_is_not_read_again():
     assert output(events) == GREEDY[:5]
     assert isinstance(events[0], PrefillDone)
     assert events[0].num_reused == 3
+
+
+@pytest.mark.parametrize(
+    ("held", "stable_length", "chunks", "savepoints"),
+    [
+        (0, 0, [4, 4, 1], []),
+        (0, 7, [4, 3, 1, 1], [7]),
+        (0, 4, [4, 4, 1], [4]),
+        (0, 9, [4, 4, 1], [9]),
+        (3, 7, [3, 4, 2], [7]),
+        (5, 6, [5, 1, 3], [6]),
+        (6, 6, [6, 3], []),
+        (7, 6, [7, 2], []),
+    ],
+)
+def test_a_savepoint_is_set_where_the_prompt_is_stable_and_not_yet_passed(
+    held, stable_length, chunks, savepoints
+):
+    lane, prompt = ScriptedLane(), range(9)
+    if held:
+        lane.extend(prompt[:held])
+    events = run(lane, prompt=prompt, prefill_chunk=4, stable_length=stable_length)
+    assert (lane.chunks, lane.savepoints) == (chunks, savepoints)
+    assert output(events) == greedy(hashed, prompt, 12)
+
+
+@pytest.mark.parametrize("accepts", [[0], [1], [3], [7]])
+@pytest.mark.parametrize("stop_at", [None, 1, 2, 5])
+def test_the_cache_ends_with_what_was_put_out_but_its_last_token(accepts, stop_at):
+    eos_ids = frozenset() if stop_at is None else frozenset({GREEDY[stop_at]})
+    lane = ScriptedLane(accepts=accepts)
+    events = run(lane, policy=FixedDrafts(7), max_new_tokens=7, eos_ids=eos_ids)
+    assert lane.cache == [*PROMPT, *output(events)[:-1]]
 
 
 def test_a_run_cancelled_during_prefill_reads_no_further_chunk():

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dflash_app import settings
-from dflash_app.errors import PairNotReady
-from dflash_app.hub.cache import pair_state, resolve
+from dflash_app.errors import PairNotReady, UnsupportedFormat
+from dflash_app.hub.cache import is_here, pair_state, resolve
 from dflash_app.registry.pair import ModelRef, Pair
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -78,7 +78,7 @@ def test_the_folder_is_the_one_that_the_hub_library_finds(tmp_path: Path) -> Non
 
 def test_an_absent_pair_names_both_commands(tmp_path: Path) -> None:
     state = pair_state(_pair(), tmp_path / "no cache yet")
-    assert state.status == "not downloaded"
+    assert state.status == "needs download"
     assert state.reason == (
         "Pair 'p' is not on this machine: run `hf download org/T`, "
         f"then run `hf download org/D --revision {REVISION}`."
@@ -86,11 +86,12 @@ def test_an_absent_pair_names_both_commands(tmp_path: Path) -> None:
     assert (state.target_dir, state.drafter_dir) == (None, None)
 
 
-def test_a_missing_drafter_alone_is_partial_and_only_its_command_is_named(tmp_path: Path) -> None:
+def test_a_missing_drafter_alone_is_named_with_its_command_only(tmp_path: Path) -> None:
     target = _cache(tmp_path, "org/T", MODEL)
     state = pair_state(_pair(), tmp_path)
-    assert (state.status, state.target_dir, state.drafter_dir) == ("partial", target, None)
+    assert (state.status, state.target_dir, state.drafter_dir) == ("needs download", target, None)
     assert state.reason is not None
+    assert "only partly here" in state.reason
     assert "org/T" not in state.reason
     assert f"`hf download org/D --revision {REVISION}`" in state.reason
 
@@ -102,11 +103,11 @@ def test_another_revision_than_the_pinned_one_does_not_count(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("lacking", ["config.json", "model-2-of-2.safetensors"])
-def test_a_half_done_download_is_partial_and_names_the_file(tmp_path: Path, lacking: str) -> None:
+def test_a_half_done_download_names_the_file(tmp_path: Path, lacking: str) -> None:
     files = {name: text for name, text in SHARDED.items() if name != lacking}
     _cache(tmp_path, "org/T", files)
     state = pair_state(_pair(drafter=None), tmp_path)
-    assert (state.status, state.target_dir) == ("partial", None)
+    assert (state.status, state.target_dir) == ("needs download", None)
     assert state.reason is not None
     assert f"(org/T lacks {lacking}): run `hf download org/T`." in state.reason
 
@@ -115,7 +116,7 @@ def test_a_target_needs_its_tokenizer_and_a_drafter_none(tmp_path: Path) -> None
     files = {name: text for name, text in MODEL.items() if name != "tokenizer.json"}
     _cache(tmp_path, "org/T", files)
     ref = ModelRef(repo="org/T")
-    assert pair_state(_pair(drafter=None), tmp_path).status == "partial"
+    assert pair_state(_pair(drafter=None), tmp_path).status == "needs download"
     assert pair_state(_pair(target=ref, drafter=ref), tmp_path).drafter_dir == resolve(
         ref, tmp_path
     )
@@ -129,7 +130,7 @@ def test_a_link_whose_blob_is_gone_counts_as_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("index", ["", "[]", "{", '{"weight_map": {"a": 3}}', "[" * 100_000])
-def test_a_damaged_index_is_partial_and_not_a_crash(tmp_path: Path, index: str) -> None:
+def test_a_damaged_index_is_partly_here_and_not_a_crash(tmp_path: Path, index: str) -> None:
     _cache(tmp_path, "org/T", SHARDED | {"model.safetensors.index.json": index})
     with pytest.raises(PairNotReady, match="lacks a readable model"):
         resolve(ModelRef(repo="org/T"), tmp_path)
@@ -140,6 +141,26 @@ def test_an_index_without_shards_is_not_complete(tmp_path: Path) -> None:
     _cache(tmp_path, "org/T", empty)
     with pytest.raises(PairNotReady, match="lacks its weights"):
         resolve(ModelRef(repo="org/T"), tmp_path)
+
+
+def test_weights_that_are_no_safetensors_are_not_supported_and_never_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    _cache(tmp_path, "org/T", {"config.json": "{}", "tokenizer.json": "", "model.bin": "pickle"})
+    state = pair_state(_pair(drafter=None), tmp_path)
+    assert (state.status, state.target_dir) == ("not supported", None)
+    assert state.reason is not None
+    assert "never opened because they can run code" in state.reason
+    with pytest.raises(UnsupportedFormat, match="can run code"):
+        resolve(ModelRef(repo="org/T"), tmp_path)
+
+
+def test_a_drafters_weights_may_be_called_otherwise_and_a_targets_not(tmp_path: Path) -> None:
+    _cache(tmp_path, "org/T", {"config.json": "", "tokenizer.json": "", "a.safetensors": ""})
+    state = pair_state(_pair(drafter=ModelRef(repo="org/T")), tmp_path)
+    assert (state.target_dir is None, state.drafter_dir is None) == (True, False)
+    assert is_here(ModelRef(repo="org/T"), tmp_path)
+    assert not is_here(ModelRef(repo="org/D"), tmp_path)
 
 
 def test_a_gated_model_says_to_accept_its_licence_and_log_in(tmp_path: Path) -> None:

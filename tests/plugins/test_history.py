@@ -74,6 +74,16 @@ def test_a_chosen_run_is_shown_in_full_and_inert(history: History) -> None:
     assert shown["history-delete"].visible is True
 
 
+def test_a_chosen_run_tells_how_it_was_stored_and_what_is_an_experiment(history: History) -> None:
+    store = history.workspace.store
+    changes = {"quantization": "nf4", "rollback_kind": "replay", "block_size": 32}
+    store.start_run(replace(store.list_runs()[0].start, **changes, trained_block_size=16))
+    detail = history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
+    assert "nf4 in float32" in detail
+    assert "block size 32 (experiment: trained for 16)" in detail
+    assert "<dt>Rollback</dt><dd>replay</dd>" in detail
+
+
 @pytest.mark.parametrize(
     ("sampling", "shown"),
     [

@@ -236,3 +236,26 @@ def test_loading_imports_neither_the_hub_library_nor_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_borrowed_drafter_names_the_target_that_the_app_knows_it_for(
+    bundled: Path, tmp_path: Path
+) -> None:
+    own = _write(
+        tmp_path / "own.yaml",
+        "pairs:\n"
+        "  - {name: sibling, title: S, family: qwen3, target: {repo: org/Other},"
+        " drafter: {repo: org/Alpha-DFlash}}\n"
+        "  - {name: same, title: S, family: qwen3, target: {repo: org/Target},"
+        " drafter: {repo: org/Alpha-DFlash}}\n"
+        "  - {name: new, title: S, family: qwen3, target: {repo: org/Other},"
+        " drafter: {repo: org/New}}\n"
+        "  - {name: said, title: S, family: qwen3, target: {repo: org/Other},"
+        " drafter: {repo: org/New}, trained_for: org/Third}\n",
+    )
+    registry = load_registry([bundled, own])
+    assert registry.problems == ()
+    known = {p.name: registry.with_trained_for(p).trained_for for p in registry.pairs}
+    assert known == {
+        "alpha": None, "sibling": "org/Target", "same": None, "new": None, "said": "org/Third",
+    }  # fmt: skip

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from dflash_app.errors import RequestError
 from dflash_app.registry.pair import Benchmark, ModelRef, Pair, Result, Sampling
 from dflash_app.request import SamplingParams
 
@@ -55,5 +56,17 @@ def test_only_hub_ids_are_repositories(repo: str) -> None:
 def test_recommended_sampling_fits_a_request() -> None:
     sampling = Sampling(temperature=0.6, top_p=0.95, top_k=20)
     assert SamplingParams(**sampling.model_dump()).top_k == 20
+    full = Sampling(temperature=1.0, min_p=0.05, repetition_penalty=1.1)
+    assert SamplingParams(**full.model_dump()).repetition_penalty == 1.1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"temperature": 2.1}, {"min_p": 1.0}, {"min_p": -0.1}, {"repetition_penalty": 0.0},
+     {"repetition_penalty": 10.5}, {"top_p": 0.0}, {"top_k": -1}],
+)  # fmt: skip
+def test_sampling_has_the_limits_of_a_request(values: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
-        Sampling(temperature=2.1)
+        Sampling(**{"temperature": 1.0, **values})
+    with pytest.raises(RequestError):
+        SamplingParams(**values)

@@ -11,6 +11,7 @@ from dflash_app.store.records import RunFilter, RunStart
 from dflash_app.store.runs import Store
 
 METRICS = RunMetrics(
+    num_reused_tokens=3,
     num_prompt_tokens=12,
     num_output_tokens=9,
     num_steps=2,

@@ -26,7 +26,7 @@ def workspace(open_stage: StageOpener) -> Workspace:
 
 def test_ready_pairs_come_first_and_the_others_say_their_state(workspace: Workspace) -> None:
     labels = [label for label, _ in pair_choices(workspace)]
-    assert labels[-1] == "Absent pair  ·  not downloaded"
+    assert labels[-1] == "Absent pair  ·  needs download"
     assert "Scripted pair" in labels
     assert first_ready(workspace) == "scripted"
 
@@ -46,8 +46,11 @@ def test_drafters_are_those_of_the_target_and_none(workspace: Workspace) -> None
     assert [value for _, value in drafter_choices(workspace, "unknown")] == ["none"]
 
 
-def test_block_sizes_end_at_the_drafters_own(workspace: Workspace) -> None:
-    assert [value for _, value in block_choices(workspace, "scripted")] == ["auto", "2", "3", "4"]
+def test_block_sizes_above_the_drafters_own_are_called_experiments(workspace: Workspace) -> None:
+    choices = block_choices(workspace, "scripted")
+    assert [value for _, value in choices[:4]] == ["auto", "2", "3", "4"]
+    assert choices[-1] == ("64 (experiment: trained for 4)", "64")
+    assert all("experiment" in label for label, _ in choices[4:])
     assert block_choices(workspace, "scripted")[0][0] == "auto (4)"
     assert block_choices(workspace, "second")[0][0] == "auto"
 
@@ -56,6 +59,9 @@ def test_a_choice_is_read_from_the_widgets() -> None:
     assert read_choice(bar()) == Choice("scripted", "dflash", None, None, None)
     chosen = read_choice(["a", "b", "8", "bfloat16", "cpu"])
     assert chosen == Choice("b", "dflash", 8, "bfloat16", "cpu")
+    for bits in ("nf4", "int8"):
+        options = read_choice(["a", "b", "auto", bits, "auto"]).options()
+        assert (options.quantization, options.dtype) == (bits, None)
     assert read_choice(["a", "none", "8", "auto", "auto"]) == Choice("a", "ar", None, None, None)
 
 

@@ -101,6 +101,7 @@ def test_the_speed_to_compare_with_is_the_last_plain_run_of_this_machine(
     assert page.ar_speed("scripted", "cpu", "float32") == 12.0
     assert page.ar_speed("scripted", "cuda:0", "float32") is None
     assert page.ar_speed("scripted", "cpu", "bfloat16") is None
+    assert page.ar_speed("scripted", "cpu", "float32", "nf4") is None
 
 
 def test_speeds_of_other_surfaces_are_not_compared_with(open_stage: StageOpener) -> None:

@@ -1,10 +1,12 @@
 """PyTorch as a backend: pairs in, loaded pairs out. torch itself is imported when first needed."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from dflash_app.backends.torch.support import unsupported_reason
 from dflash_app.engine.local import LocalPair
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.engine.worker import Worker
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from dflash_app.backends.torch.models import TorchModels
     from dflash_app.backends.torch.target import TorchTarget
 
-TargetKey = tuple[Path, str, str]
-"""Folder, device, dtype."""
+TargetKey = tuple[Path, LoadOptions]
+"""Folder, and what of the options makes a target, device and dtype chosen."""
 
 
 class TorchBackend:
@@ -36,24 +38,40 @@ class TorchBackend:
                 return f"{library} is not installed: run `pip install {library}`."
         return None
 
-    def load(self, pair: Pair, options: LoadOptions) -> LoadedPair:
-        """Load a pair that is on this machine, on a worker thread of its own.
+    def unsupported_reason(
+        self, pair: Pair, target_dir: Path | None, drafter_dir: Path | None
+    ) -> str | None:
+        """Why a pair's family or format cannot run here: see `support.unsupported_reason`."""
+        return unsupported_reason(pair, target_dir, drafter_dir)
 
-        A target that another loaded pair holds with the same device and dtype is shared, not
-        loaded again: to change only the drafter, load the new pair before closing the old one.
+    def check(self, pair: Pair, options: LoadOptions) -> None:
+        """Refuse what `load` would refuse, as far as configs and headers tell; see `PairChecker`.
 
         Raises:
             PairNotReady, LoadError, BackendUnavailable.
         """
-        reason = self.unavailable_reason()
-        if reason is not None:
-            raise BackendUnavailable(reason)
-        state = pair_state(pair)
-        wants_drafter = options.drafter and pair.drafter is not None
-        if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
-            raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
-        target_dir, drafter_dir = state.target_dir, state.drafter_dir if wants_drafter else None
+        target_dir, drafter_dir = self._folders(pair, options)
 
+        from dflash_app.backends.torch.inspection import check_pair, inspect_target
+        from dflash_app.backends.torch.loading import check_options, load_tokenizer
+
+        check_options(target_dir, options)
+        load_tokenizer(target_dir)
+        if drafter_dir is None:
+            inspect_target(target_dir, snapshot=options.snapshot)
+        else:
+            check_pair(target_dir, drafter_dir, pair, snapshot=options.snapshot)
+
+    def load(self, pair: Pair, options: LoadOptions) -> LoadedPair:
+        """Load a pair that is on this machine, on a worker thread of its own.
+
+        A target that another loaded pair holds with the same options is shared, not loaded again:
+        to change only the drafter, load the new pair before closing the old one.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable.
+        """
+        target_dir, drafter_dir = self._folders(pair, options)
         from dflash_app.backends.torch.loading import load_tokenizer
 
         tokenizer = load_tokenizer(target_dir)
@@ -61,27 +79,61 @@ class TorchBackend:
         eos_ids = () if eos_id is None else (int(eos_id),)
         worker = Worker(f"decode-{pair.name}")
         try:
-            models = worker.call(lambda: self._load(target_dir, drafter_dir, options, eos_ids))
+            models, warnings = worker.call(
+                lambda: self._load(pair, target_dir, drafter_dir, options, eos_ids)
+            )
         except BaseException:
             worker.close()
             raise
         return LocalPair(
-            name=pair.name, backend=self.name, tokenizer=tokenizer, models=models, worker=worker
+            name=pair.name,
+            backend=self.name,
+            tokenizer=tokenizer,
+            models=models,
+            worker=worker,
+            warnings=warnings,
         )
+
+    def _folders(self, pair: Pair, options: LoadOptions) -> tuple[Path, Path | None]:
+        """Where target and drafter are; no drafter where none is wanted."""
+        reason = self.unavailable_reason()
+        if reason is not None:
+            raise BackendUnavailable(reason)
+        state = pair_state(pair)
+        wants_drafter = options.drafter and pair.drafter is not None
+        if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
+            raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
+        return state.target_dir, state.drafter_dir if wants_drafter else None
 
     def _load(
         self,
+        pair: Pair,
         target_dir: Path,
         drafter_dir: Path | None,
         options: LoadOptions,
         eos_ids: tuple[int, ...],
-    ) -> "TorchModels":
-        from dflash_app.backends.torch.loading import choose_device, choose_dtype, load_models
+    ) -> "tuple[TorchModels, tuple[str, ...]]":
+        from dflash_app.backends.torch.inspection import check_pair
+        from dflash_app.backends.torch.loading import (
+            AUTO,
+            choose_device,
+            choose_dtype,
+            load_models,
+        )
 
         device = choose_device(options.device)
-        key = (target_dir.resolve(), str(device), str(choose_dtype(options.dtype, device)))
+        warnings: tuple[str, ...] = ()
+        if drafter_dir is not None:
+            # Before the target is read, which may take minutes.
+            warnings = check_pair(target_dir, drafter_dir, pair, snapshot=options.snapshot)
+        chosen = replace(
+            options,
+            device=AUTO if options.device == AUTO else str(device),
+            dtype=str(choose_dtype(options.dtype, device, options.quantization)),
+        )
+        key = (target_dir.resolve(), chosen.of_target())
         models = load_models(
             target_dir, drafter_dir, options, eos_ids=eos_ids, target=self._targets.get(key)
         )
         self._targets[key] = models.target
-        return models
+        return models, warnings

@@ -247,7 +247,7 @@ class DFlashDrafter(nn.Module):
         if rule.unrestricted and given is None:
             return None
         shape = (queries.shape[-1], keys.shape[-1])
-        dtype = self.fc.weight.dtype
+        dtype = self.norm.weight.dtype
         mask = torch.zeros(1, 1, *shape, dtype=dtype, device=queries.device)
         if given is not None and given.dtype == torch.bool:
             mask = mask.masked_fill(~given, float("-inf"))

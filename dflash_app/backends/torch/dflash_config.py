@@ -263,7 +263,9 @@ def _selector(own: Any) -> SelectorConfig:
 def _required(own: Any, name: str) -> Any:
     value = own(name)
     if value is None:
-        raise LoadError(f"The drafter's config.json has no {name!r}: it is not a DFlash drafter.")
+        raise LoadError(
+            f"The drafter's config.json has no {name!r}, so it is no DFlash drafter: choose one."
+        )
     return value
 
 
@@ -290,7 +292,10 @@ def _check(config: DFlashConfig) -> None:
     }
     for problem, present in problems.items():
         if present:
-            raise LoadError(f"The drafter's config.json is wrong: {problem}.")
+            raise LoadError(
+                f"The drafter's config.json is wrong ({problem}): download the drafter again, or "
+                "choose another."
+            )
 
 
 def _selector_problems(config: DFlashConfig) -> dict[str, bool]:

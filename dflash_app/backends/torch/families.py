@@ -1,12 +1,9 @@
-"""The target families: how each goes back after a rejected draft, and which class loads it."""
+"""The target families: how each goes back after a rejected draft, and which class loads it.
+
+The table needs no tensor library: the list of pairs asks it too.
+"""
 
 from typing import Any, Literal
-
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-)
 
 from dflash_app.errors import UnsupportedFormat
 
@@ -45,6 +42,11 @@ ROLLBACK_KINDS: dict[str, RollbackKind] = {
 No family is listed as "snapshot": it is for families that nobody has looked at, on demand.
 """
 
+NOT_IN_FLOAT16 = {
+    "deepseek_v4": "transformers keeps its compressor in float32 and gives it float16",
+}
+"""By `model_type`: why the family cannot run in float16 (transformers 5.23)."""
+
 
 def rollback_of(model_type: str | None) -> RollbackKind:
     """How a family goes back.
@@ -66,8 +68,28 @@ def auto_class(config: Any) -> Any:
 
     Args:
         config: as AutoConfig reads it. Some wrappers have a text-only class (qwen3_5), others
-            load with their towers, which then do nothing (gemma4, kimi_k25, muse_glimmer).
+            load with their towers: see `drop_towers`.
     """
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
+
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
     return AutoModelForImageTextToText
+
+
+def drop_towers(model: Any) -> None:
+    """Free what a multimodal wrapper (gemma4, kimi_k25, muse_glimmer) sees and hears with.
+
+    Args:
+        model: from transformers; nothing is left of it but the language model and the head.
+    """
+    body: Any = getattr(model, "model", None)
+    if getattr(body, "language_model", None) is None:
+        return
+    for name, _ in list(body.named_children()):
+        if name != "language_model":
+            setattr(body, name, None)

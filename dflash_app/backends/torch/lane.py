@@ -12,8 +12,8 @@ from dflash_app.backends.torch.acceptance import (
     rejection_accept,
     sampling_probs,
 )
-from dflash_app.backends.torch.context import ContextCache
 from dflash_app.backends.torch.dflash import DFlashDrafter, Proposal
+from dflash_app.backends.torch.prefix import Prefix, PrefixSlot
 from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.engine.protocol import Verified
 from dflash_app.request import SamplingParams
@@ -29,7 +29,9 @@ class TorchLane:
         target: decides every token.
         drafter: None decodes plainly.
         sampling: of both; one generator draws for both.
-        block_size: query width of the drafter, anchor included; at most the drafter's own.
+        block_size: query width of the drafter, anchor included; None takes the drafter's own.
+        prefix: what an earlier lane read and this one goes on from; None starts with nothing.
+        slot: where this lane leaves its caches; None frees them.
     """
 
     def __init__(
@@ -38,8 +40,14 @@ class TorchLane:
         drafter: DFlashDrafter | None,
         sampling: SamplingParams,
         block_size: int | None = None,
+        *,
+        prefix: Prefix | None = None,
+        slot: PrefixSlot | None = None,
     ) -> None:
-        self.length = 0
+        self._prefix = prefix or Prefix(target.new_cache())
+        self._slot = slot
+        # False while the caches may hold what is not in the prefix's ids, or half a forward.
+        self._settled = True
         self._target = target
         self._drafter = drafter
         self._sampling = sampling
@@ -47,29 +55,40 @@ class TorchLane:
         self._block_size = 1
         if drafter is not None:
             self._block_size = block_size or drafter.config.block_size
-        self._cache = target.new_cache()
-        self._context = ContextCache()
         self._last_logits: Tensor | None = None
         self._block_ids: Tensor | None = None
         # The tokens in the cache, kept only where a penalty asks what came before.
         self._history: Tensor | None = None
         if sampling.penalises:
-            self._history = torch.empty(0, dtype=torch.int64, device=target.device)
+            self._history = torch.tensor(
+                self._prefix.token_ids, dtype=torch.int64, device=target.device
+            )
         self._generator = torch.Generator(target.device)
         if sampling.seed is None:
             self._generator.seed()
         else:
             self._generator.manual_seed(sampling.seed)
 
+    @property
+    def length(self) -> int:
+        """Tokens in the target's cache."""
+        return self._prefix.length
+
     @torch.inference_mode()
     def extend(self, token_ids: Sequence[int]) -> None:
         """Prefill a chunk of the prompt: target forward, drafter context, last logits."""
+        self._settled = False
         ids = torch.tensor(token_ids, dtype=torch.int64, device=self._target.device)
-        self._last_logits, tapped = self._target.forward(ids, self._cache, 1, self._taps)
-        self._cache.crop(0)  # a prompt stays: nothing is kept to take it back
+        self._last_logits, tapped = self._target.forward(ids, self._prefix.cache, 1, self._taps)
+        self._prefix.token_ids += token_ids
+        self._prefix.crop(self.length)  # a prompt stays: nothing is kept to take it back
         self._append_context(tapped)
         self._remember(ids)
-        self.length += len(token_ids)
+        self._settled = True
+
+    def set_savepoint(self) -> None:
+        """Let a later lane go back to what is held now; see `Prefix.go_back`."""
+        self._prefix.set_savepoint()
 
     @torch.inference_mode()
     def first_token(self) -> int:
@@ -94,7 +113,7 @@ class TorchLane:
         if num_draft == 0 or self._drafter is None:
             return Proposal(self._block()[:0])
         block = self._drafter.embed(self._block()[None], self._target.embedding)
-        hidden = self._drafter.draft(block, self._context.layers(), self.length)
+        hidden = self._drafter.draft(block, self._prefix.context.layers(), self.length)
         return self._drafter.propose(
             hidden[0, :num_draft],
             self._block()[:1],
@@ -108,33 +127,33 @@ class TorchLane:
 
         The caches keep every position until `rewind`. Costs the step's one host synchronisation.
         """
+        self._settled = False
         num_draft = draft.token_ids.shape[0]
         ids = torch.cat([self._block()[:1], draft.token_ids])
-        logits, tapped = self._target.forward(ids, self._cache, num_draft + 1, self._taps)
+        logits, tapped = self._target.forward(ids, self._prefix.cache, num_draft + 1, self._taps)
         self._remember(ids)
         num_accepted, bonus = self._accept(draft, self._penalised(logits))
-        verified = _to_host(draft, num_accepted, bonus)
+        anchor_id, verified = _to_host(ids, draft.confidences, num_accepted, bonus)
         if tapped is not None:
             self._append_context(tapped[:, : verified.num_accepted + 1])
-        self.length += num_draft + 1
+        self._prefix.token_ids += (anchor_id, *verified.drafted_ids)
         self._set_anchor(bonus[None])
         return verified
 
     @torch.inference_mode()
     def rewind(self, length: int) -> None:
         """Keep the first `length` tokens of the caches and forget the rest."""
-        # Called even where nothing goes: sliding layers drop what left their window here.
-        self._cache.crop(length - self.length)
-        self._context.crop(length)
+        self._prefix.crop(length)
         if self._history is not None:
             self._history = self._history[:length]
-        self.length = length
+        self._settled = True
 
     def close(self) -> None:
-        """Free the caches."""
-        self._cache = self._target.new_cache()
-        self._context = ContextCache()
-        self._last_logits = self._block_ids = None
+        """Leave the caches to the next lane or free them; free them after an error in a forward."""
+        if self._slot is not None and self._settled:
+            self._slot.put(self._prefix)
+        self._prefix, self._slot = Prefix(self._target.new_cache()), None
+        self._last_logits = self._block_ids = self._history = None
 
     def _accept(self, draft: Proposal, logits: Tensor) -> tuple[Tensor, Tensor]:
         if self._sampling.greedy:
@@ -163,9 +182,10 @@ class TorchLane:
     def _append_context(self, tapped: Tensor | None) -> None:
         if self._drafter is None or tapped is None:
             return
-        start = self._context.length
+        context = self._prefix.context
+        start = context.length
         positions = torch.arange(start, start + tapped.shape[1], device=tapped.device)
-        self._context.append(self._drafter.project_context(tapped, positions))
+        context.append(self._drafter.project_context(tapped, positions))
 
     def _set_anchor(self, token: Tensor) -> None:
         """Put the token, [1] int64, into slot 0 of the block."""
@@ -180,14 +200,16 @@ class TorchLane:
         return self._block_ids
 
 
-def _to_host(draft: Proposal, num_accepted: Tensor, bonus: Tensor) -> Verified:
-    """Read drafts, acceptance, bonus and confidences in one transfer."""
-    num_draft = draft.token_ids.shape[0]
-    parts = [torch.stack([num_accepted, bonus]), draft.token_ids]
-    if draft.confidences is not None:
-        parts.append((draft.confidences * _CONFIDENCE_SCALE).to(torch.int64))
-    accepted, bonus_id, *rest = torch.cat(parts).tolist()
-    confidences = None
-    if draft.confidences is not None:
-        confidences = tuple(value / _CONFIDENCE_SCALE for value in rest[num_draft:])
-    return Verified(tuple(rest[:num_draft]), accepted, bonus_id, confidences)
+def _to_host(
+    ids: Tensor, confidences: Tensor | None, num_accepted: Tensor, bonus: Tensor
+) -> tuple[int, Verified]:
+    """Read the anchor and the drafts, acceptance, bonus and confidences in one transfer."""
+    num_draft = ids.shape[0] - 1
+    parts = [torch.stack([num_accepted, bonus]), ids]
+    if confidences is not None:
+        parts.append((confidences * _CONFIDENCE_SCALE).to(torch.int64))
+    accepted, bonus_id, anchor_id, *rest = torch.cat(parts).tolist()
+    scaled = None
+    if confidences is not None:
+        scaled = tuple(value / _CONFIDENCE_SCALE for value in rest[num_draft:])
+    return anchor_id, Verified(tuple(rest[:num_draft]), accepted, bonus_id, scaled)

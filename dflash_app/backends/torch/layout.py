@@ -15,5 +15,8 @@ def store_by_columns(module: nn.Module) -> None:
     """
     embeddings = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
     for part in module.modules():
-        if isinstance(part, nn.Linear) and id(part.weight) not in embeddings:
+        # bitsandbytes' layers are linear too, and have a layout of their own.
+        if type(part) is not nn.Linear or part.weight.is_meta:
+            continue
+        if id(part.weight) not in embeddings:
             part.weight.data = part.weight.data.t().contiguous().t()

@@ -7,17 +7,26 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from dflash_app.backends.torch.dflash import DFlashDrafter
 from dflash_app.backends.torch.formats import check_fits, load_drafter
 from dflash_app.backends.torch.layout import store_by_columns
 from dflash_app.backends.torch.models import TorchModels
-from dflash_app.backends.torch.target import TorchTarget, load_target
+from dflash_app.backends.torch.placement import Spread
+from dflash_app.backends.torch.quantization import (
+    check_bitsandbytes,
+    multiplies_bfloat16,
+    quantize_linears,
+)
+from dflash_app.backends.torch.target import TorchTarget, check_target, load_target
 from dflash_app.backends.torch.transformers_calls import DAMAGE, first_line, quiet_transformers
-from dflash_app.engine.protocol import LoadOptions
+from dflash_app.engine.protocol import LoadOptions, Quantization
 from dflash_app.errors import BackendUnavailable, LoadError
 
 _AutoTokenizer: Any = AutoTokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+AUTO = "auto"
 
 
 def load_models(
@@ -33,42 +42,51 @@ def load_models(
     Args:
         target_dir: config.json and *.safetensors of a family in `families.ROLLBACK_KINDS`.
         drafter_dir: of a drafter in a format that `formats` reads; None loads the target alone.
-        options: device, dtype, drafter, threads.
+        options: where to, in which precision, and with what.
         eos_ids: tokens that end a turn beside those in the target's configs (the tokenizer's).
         target: already loaded from `target_dir` with the same options: not loaded again.
 
     Raises:
         LoadError: a folder cannot become a model, or the two do not belong together.
         UnsupportedFormat: target family or drafter format are not implemented.
-        BackendUnavailable: there is no such device here.
+        BackendUnavailable: there is no such device here, or a package is missing.
     """
     options = options or LoadOptions()
     device = choose_device(options.device)
-    dtype = choose_dtype(options.dtype, device)
+    dtype = choose_dtype(options.dtype, device, options.quantization)
     if options.num_threads is not None:
         # OpenMP keeps the number per thread: this must run on the thread that decodes.
         torch.set_num_threads(options.num_threads)
     if target is None:
-        target = load_target(target_dir, device, dtype)
+        target = load_target(
+            target_dir,
+            device,
+            dtype,
+            snapshot=options.snapshot,
+            quantization=options.quantization,
+            spread=choose_spread(options),
+        )
     drafter = None
     if drafter_dir is not None and options.drafter:
-        try:
-            drafter = load_drafter(drafter_dir, device, dtype)
-        except torch.OutOfMemoryError as error:
-            raise LoadError(
-                f"The drafter does not fit into the memory of {device} beside its target: free "
-                "some, or load the target alone."
-            ) from error
-        check_fits(
-            drafter.config,
-            hidden_size=target.hidden_size,
-            vocab_size=target.vocab_size,
-            num_layers=target.num_layers,
-        )
+        drafter = _load_drafter(drafter_dir, target, options.drafter_quantization)
     if device.type == "cpu" and dtype == torch.float32:
         for module in filter(None, (target.model, drafter)):
             store_by_columns(module)
-    return TorchModels(target, drafter, eos_ids)
+    kept = options.drafter_quantization if drafter is not None else None
+    return TorchModels(target, drafter, eos_ids, drafter_quantization=kept)
+
+
+def check_options(target_dir: Path, options: LoadOptions) -> None:
+    """Refuse what `load_models` refuses of a target and its options, before any weight is read.
+
+    Raises:
+        UnsupportedFormat, BackendUnavailable, LoadError: as `load_models`.
+    """
+    choose_spread(options)
+    dtype = choose_dtype(options.dtype, choose_device(options.device), options.quantization)
+    check_target(target_dir, dtype, snapshot=options.snapshot, quantization=options.quantization)
+    if options.drafter and options.drafter_quantization:
+        check_bitsandbytes(options.drafter_quantization)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -93,23 +111,65 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def _load_drafter(
+    folder: Path, target: TorchTarget, quantization: Quantization | None
+) -> DFlashDrafter:
+    """The drafter, where the target's head computes and in what it computes."""
+    device, dtype = target.device, target.dtype
+    try:
+        if quantization is None:
+            drafter = load_drafter(folder, device, dtype)
+        else:
+            drafter = load_drafter(folder, torch.device("cpu"), dtype)
+            quantize_linears(drafter, quantization, device, dtype)
+            drafter = drafter.to(device)
+    except torch.OutOfMemoryError as error:
+        raise LoadError(
+            f"The drafter does not fit into the memory of {device} beside its target: free "
+            "some, or load the target alone."
+        ) from error
+    check_fits(
+        drafter.config,
+        hidden_size=target.hidden_size,
+        vocab_size=target.vocab_size,
+        num_layers=target.num_layers,
+    )
+    return drafter
+
+
+def choose_spread(options: LoadOptions) -> Spread | None:
+    """How to spread the target, where device "auto" asks for it.
+
+    Raises:
+        LoadError: a limit of memory without it.
+    """
+    if options.device == AUTO:
+        return Spread(options.max_memory_bytes)
+    if options.max_memory_bytes is not None:
+        raise LoadError("A limit of memory needs the device auto: choose it, or set no limit.")
+    return None
+
+
 def choose_device(name: str | None) -> torch.device:
     """The device of that name, or the best one here.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", "mps"; None takes CUDA, else MPS, else the CPU.
+        name: "cpu", "cuda", "cuda:1", "mps"; None takes CUDA, else MPS, else the CPU, and so does
+            "auto", which begins to spread there.
 
     Raises:
         BackendUnavailable: unknown or not here.
     """
-    if name is None:
+    if name in (None, AUTO):
         if torch.cuda.is_available():
             return torch.device("cuda:0")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BackendUnavailable(f"Unknown device {name!r}: use cpu, cuda:0 or mps.") from error
+        raise BackendUnavailable(
+            f"Unknown device {name!r}: use cpu, cuda:0, mps or auto."
+        ) from error
     if device.type == "cuda":
         index = device.index or 0
         if not torch.cuda.is_available() or index >= torch.cuda.device_count():
@@ -125,14 +185,20 @@ def choose_device(name: str | None) -> torch.device:
     return torch.device(device.type)
 
 
-def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
+def choose_dtype(
+    name: str | None, device: torch.device, quantization: Quantization | None = None
+) -> torch.dtype:
     """float32 on the CPU and bfloat16 elsewhere, unless named.
+
+    nf4 takes bfloat16 on a CPU whose kernel for it multiplies nothing else: it was 6 to 11 times as
+    fast as unpacking to float32 (2048 x 2048, one thread).
 
     Raises:
         LoadError: unknown name.
     """
     if name is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        plain_cpu = device.type == "cpu" and not (quantization == "nf4" and multiplies_bfloat16())
+        return torch.float32 if plain_cpu else torch.bfloat16
     if name not in DTYPES:
-        raise LoadError(f"Unknown precision {name!r}: use {' or '.join(DTYPES)}.")
+        raise LoadError(f"Unknown precision {name!r}: use {', '.join(DTYPES)}.")
     return DTYPES[name]

@@ -7,13 +7,38 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig
 
-from dflash_app.backends.torch.families import RollbackKind, auto_class, rollback_of
+from dflash_app.backends.torch.families import (
+    NOT_IN_FLOAT16,
+    RollbackKind,
+    auto_class,
+    drop_towers,
+    rollback_of,
+)
+from dflash_app.backends.torch.finite import check_finite
 from dflash_app.backends.torch.gated_delta import record_updates
+from dflash_app.backends.torch.placement import (
+    Spread,
+    device_of,
+    loading_arguments,
+    remove_offload,
+    say_devices,
+    weight_on,
+)
+from dflash_app.backends.torch.quantization import (
+    PLAIN,
+    Storage,
+    check_understood,
+    choose_storage,
+    prepare,
+    settle_dtype,
+)
 from dflash_app.backends.torch.rollback import RewindableCache, new_cache
 from dflash_app.backends.torch.snapshot import SnapshotCache
 from dflash_app.backends.torch.transformers_calls import DAMAGE, first_line, quiet_transformers
+from dflash_app.backends.torch.warnings import target_warnings
 from dflash_app.backends.torch.weights import read_json, weight_files
-from dflash_app.errors import LoadError, UnsupportedFormat
+from dflash_app.engine.protocol import Quantization
+from dflash_app.errors import BackendUnavailable, LoadError, UnsupportedFormat
 
 _AutoConfig: Any = AutoConfig
 
@@ -25,17 +50,22 @@ class TorchTarget:
         model: from transformers, in eval mode, on its device.
         snapshot: go back by snapshots, which works for every family and costs most; otherwise in
             the family's own way.
+        storage: how its weights are kept.
 
     Attributes:
         config: of the text model, also where the model is a multimodal wrapper.
         rollback_kind: how its caches forget rejected tokens.
+        quantization: what its weights are stored as; None where that is `dtype`.
+        warnings: what the user should know of this load, a sentence each.
 
     Raises:
         UnsupportedFormat: the family has no way of its own, and snapshots were not asked for.
     """
 
-    def __init__(self, model: Any, *, snapshot: bool = False) -> None:
+    def __init__(self, model: Any, *, snapshot: bool = False, storage: Storage = PLAIN) -> None:
         self.model = model
+        self.quantization = storage.name
+        self.warnings = target_warnings(model, storage, snapshot=snapshot)
         self.config = model.config.get_text_config(decoder=True)
         self.rollback_kind: RollbackKind = (
             "snapshot" if snapshot else rollback_of(model.config.model_type)
@@ -45,24 +75,36 @@ class TorchTarget:
         self.num_layers: int = self.config.num_hidden_layers
         self.context_length: int = self.config.max_position_embeddings
         self.head: nn.Module = model.get_output_embeddings()
+        self._embedding: Tensor | None = None
         if self.rollback_kind == "replay":
             record_updates(model)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.embedding.device
+        """Where the head computes: tokens go in and logits and tapped states come out there."""
+        return device_of(self.model.get_output_embeddings())
+
+    @property
+    def devices(self) -> str:
+        """Every place that holds layers: "cpu", "cuda:0+cuda:1"."""
+        return say_devices(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        return self.embedding.dtype
+        """What is computed in."""
+        dtype: torch.dtype = self.model.get_input_embeddings().weight.dtype
+        return dtype
 
     @property
     def embedding(self) -> Tensor:
-        """[V, hidden], the input embedding's rows."""
-        weight: Tensor = self.model.get_input_embeddings().weight
-        return weight
+        """[V, hidden], the input embedding's rows, on `device`: copied once where they are not."""
+        module = self.model.get_input_embeddings()
+        weight: Tensor = module.weight
+        if weight.device == self.device:
+            return weight
+        if self._embedding is None:
+            self._embedding = weight_on(module, self.device)
+        return self._embedding
 
     def new_cache(self) -> RewindableCache:
         """An empty cache for one request."""
@@ -114,65 +156,123 @@ class TorchTarget:
 
 
 def load_target(
-    folder: Path, device: torch.device, dtype: torch.dtype, *, snapshot: bool = False
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    snapshot: bool = False,
+    quantization: Quantization | None = None,
+    spread: Spread | None = None,
 ) -> TorchTarget:
     """Read a target's safetensors; no remote code, no network.
 
     Args:
         folder: config.json and *.safetensors.
         device: where to put the weights.
-        dtype: what to turn them into.
+        dtype: what to turn them into, or to compute in where they stay quantised.
         snapshot: see `TorchTarget`; with it, families that nobody looked at load too.
+        quantization: what to store linear weights as; None as the checkpoint has them.
+        spread: over several places, instead of `device`.
 
     Raises:
-        UnsupportedFormat: another family, quantised weights, or no safetensors.
-        LoadError: files are missing, damaged, or do not fit the config.
+        UnsupportedFormat: another family or quantisation, or no safetensors.
+        BackendUnavailable: a package is missing that reads these weights.
+        LoadError: files are missing, damaged, or do not fit the config, or weights are no numbers.
     """
-    _check_files(folder, snapshot)
+    storage = check_target(folder, dtype, snapshot=snapshot, quantization=quantization)
+    place = loading_arguments(device, spread)
+    model = None
     try:
-        with quiet_transformers():
-            config = _AutoConfig.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-            if getattr(config, "tie_word_embeddings", False):
-                # Said of a wrapper it holds for its text model, whose own class does not ask.
-                config.get_text_config(decoder=True).tie_word_embeddings = True
-            # No attention is asked for: SDPA where the family has it, else what it has.
-            model, info = auto_class(config).from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-            model = model.to(device).eval()
+        model, info = _read(folder, storage, dtype, place)
     except torch.OutOfMemoryError as error:
         raise LoadError(
             f"{folder.name} does not fit into the memory of {device}: free some, or choose "
-            "bfloat16 or a smaller pair."
+            "nf4, bfloat16 or a smaller pair."
+        ) from error
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"The target in {folder} needs what is not installed here: {first_line(error)}"
         ) from error
     except DAMAGE as error:
+        _check_room(error, storage)
         raise LoadError(
             f"The target in {folder} cannot be loaded; download it again ({first_line(error)})."
         ) from error
-    absent = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    finally:
+        remove_offload(model, place)
+    absent = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
     if absent:
         raise LoadError(
             f"The target in {folder} is incomplete; download it again: "
             f"{absent[0]} is missing or of a wrong shape ({len(absent)} tensors in all)."
         )
-    model.requires_grad_(False)
-    return TorchTarget(model, snapshot=snapshot)
+    check_understood(folder, storage, model, info["unexpected_keys"])
+    model = model.eval().requires_grad_(False)
+    drop_towers(model)
+    settle_dtype(model, storage, dtype)
+    check_finite(model, folder)
+    return TorchTarget(model, snapshot=snapshot, storage=storage)
 
 
-def _check_files(folder: Path, snapshot: bool) -> None:
-    config = read_json(folder / "config.json")
+def check_target(
+    folder: Path,
+    dtype: torch.dtype,
+    *,
+    snapshot: bool = False,
+    quantization: Quantization | None = None,
+) -> Storage:
+    """Refuse what `load_target` refuses, as far as config.json and the names of the files tell.
+
+    Returns:
+        How the weights will be kept.
+
+    Raises:
+        UnsupportedFormat, BackendUnavailable, LoadError: as `load_target`.
+    """
+    raw = read_json(folder / "config.json")
     if not snapshot:
-        rollback_of(config.get("model_type"))
-    if config.get("quantization_config"):
+        rollback_of(raw.get("model_type"))
+    reason = NOT_IN_FLOAT16.get(str(raw.get("model_type")))
+    if reason and dtype == torch.float16:
         raise UnsupportedFormat(
-            f"The target in {folder} is quantised, which is not supported yet: choose the full one."
+            f"The target in {folder} cannot run in float16 ({reason}): choose bfloat16."
         )
+    storage = choose_storage(folder, raw, quantization, dtype)
     weight_files(folder)
+    return storage
+
+
+def _read(
+    folder: Path, storage: Storage, dtype: torch.dtype, place: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says of the keys that it read."""
+    with quiet_transformers():
+        config = _AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if getattr(config, "tie_word_embeddings", False):
+            # Said of a wrapper it holds for its text model, whose own class does not ask.
+            config.get_text_config(decoder=True).tie_word_embeddings = True
+        model_class = auto_class(config)
+        prepare(config, storage, model_class, dtype)
+        # No attention is asked for: SDPA where the family has it, else what it has.
+        model, info = model_class.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            quantization_config=storage.config,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are refused by name
+            output_loading_info=True,
+            **place,
+        )
+    return model, info
+
+
+def _check_room(error: Exception, storage: Storage) -> None:
+    """Say what transformers means where quantised layers find no room on a GPU."""
+    if storage.name is not None and "dispatched on the CPU" in str(error):
+        raise LoadError(
+            f"The target does not fit on the GPUs in {storage.name}, and layers that wait "
+            "elsewhere cannot be quantised: choose a smaller pair, or leave the precision on auto."
+        ) from error

@@ -1,5 +1,6 @@
 """Calling transformers' loaders: without its noise, and with its errors understood."""
 
+import logging as standard_logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ def quiet_transformers() -> Iterator[None]:
     verbosity = _logging.get_verbosity()
     bars = _logging.is_progress_bar_enabled()
     _logging.set_verbosity_error()
+    # It tells of offloaded weights, which the app tells itself.
+    standard_logging.getLogger("accelerate.big_modeling").setLevel(standard_logging.ERROR)
     _logging.disable_progress_bar()
     try:
         yield

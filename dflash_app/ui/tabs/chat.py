@@ -22,7 +22,7 @@ from dflash_app.ui.flow import Update, connect_flow
 from dflash_app.ui.format import escape_markdown, well_formed
 from dflash_app.ui.live import LiveRun
 from dflash_app.ui.model_bar import Choice
-from dflash_app.ui.run_view import RunView, advise
+from dflash_app.ui.run_view import RunView
 from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
 from dflash_app.ui.shell import Page
 from dflash_app.ui.strip import render_empty_strip
@@ -171,8 +171,8 @@ def _decode(
 ) -> Iterator[DecodeEvent]:
     """Load what was chosen and decode, in the reader's thread."""
     loaded = page.load(choice)
-    view.token_texts = loaded.token_texts
-    view.ar_tok_s = page.ar_speed(choice.pair, loaded.device, loaded.dtype)
+    view.know(loaded, request)
+    view.ar_tok_s = page.ar_speed(choice.pair, loaded.device, loaded.dtype, loaded.quantization)
     return page.workspace.run(loaded, request, source=PLACE)
 
 
@@ -206,8 +206,7 @@ def _ending(
     if run.error is not None or run.broken:
         update[tab.notice] = render_notice(str(run.error or _BROKEN), "error")
     else:
-        hints = [*view.notes[-1:], advise(view.metrics())]
-        update[tab.notice] = render_notice(" ".join(filter(None, hints)))
+        update[tab.notice] = render_notice(view.hints())
     return update
 
 

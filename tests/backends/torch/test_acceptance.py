@@ -6,14 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from dflash_app.backends.torch.acceptance import (
     draw,
@@ -23,7 +15,14 @@ from dflash_app.backends.torch.acceptance import (
     sampling_probs,
 )
 from dflash_app.backends.torch.models import TorchModels
-from dflash_app.request import SamplingParams
+from dflash_app.request import Mode, SamplingParams
+from tests.backends.torch.chi_square import (
+    PROCESSORS,
+    chance_of,
+    distribution_of_sequences,
+    draw_sequences,
+    transformers_probs,
+)
 
 VOCAB = 6
 PROMPT = [1, 1]
@@ -31,24 +30,6 @@ PROMPT = [1, 1]
 
 def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def _chance_of(counts: Counter[Any], probs: dict[Any, float]) -> float:
-    """Pearson's chi-square test: how often the distribution itself would look worse than this.
-
-    Cells expected under five times are pooled.
-    """
-    total = counts.total()
-    expected = {outcome: prob * total for outcome, prob in probs.items()}
-    assert set(counts) <= {outcome for outcome, times in expected.items() if times > 0}
-    often = {outcome: times for outcome, times in expected.items() if times >= 5}
-    cells = [(counts[outcome], times) for outcome, times in often.items()]
-    rare = sum(expected.values()) - sum(often.values())
-    if rare >= 1:
-        cells.append((total - sum(counts[outcome] for outcome in often), rare))
-    statistic = sum((seen - times) ** 2 / times for seen, times in cells)
-    halves = torch.tensor([len(cells) - 1, statistic], dtype=torch.float64) / 2
-    return float(torch.special.gammaincc(halves[0], halves[1]))
 
 
 @pytest.mark.parametrize("matching", range(5))
@@ -96,7 +77,7 @@ def test_the_smallest_temperature_is_greedy_and_not_nan() -> None:
 def test_tokens_without_mass_are_never_drawn_and_the_rest_in_proportion() -> None:
     probs = torch.tensor([0.0, 0.5, 0.3, 0.0, 0.2, 0.0]).repeat(20_000, 1)
     counts = Counter(draw(probs, _generator()).tolist())
-    assert _chance_of(counts, {1: 0.5, 2: 0.3, 4: 0.2}) > 0.001
+    assert chance_of(counts, {1: 0.5, 2: 0.3, 4: 0.2}) > 0.001
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -114,11 +95,11 @@ def test_rejection_rule_gives_the_targets_distribution_of_two_tokens(seed: int) 
         else:
             firsts[int(bonus)] += 1
     expected = {token: float(target_probs[0, token]) for token in range(VOCAB)}
-    assert _chance_of(firsts, expected) > 0.001
+    assert chance_of(firsts, expected) > 0.001
     # The bonus after an accepted draft is the target's own next token.
     after = Counter({b: sum(n for (_, x), n in pairs.items() if x == b) for b in range(VOCAB)})
     expected = {token: float(target_probs[1, token]) for token in range(VOCAB)}
-    assert _chance_of(after, expected) > 0.001
+    assert chance_of(after, expected) > 0.001
 
 
 def test_equal_distributions_accept_every_draft() -> None:
@@ -141,85 +122,37 @@ def test_a_draft_the_target_excludes_is_always_replaced_by_one_it_allows() -> No
         assert int(bonus) in (1, 2)
 
 
-PROCESSORS: list[dict[str, Any]] = [
-    {},
-    {"temperature": 0.7},
-    {"top_k": 3},
-    {"top_p": 0.8},
-    {"min_p": 0.1},
-    {"repetition_penalty": 4.0},
-    {"temperature": 1.3, "top_k": 3, "top_p": 0.9, "min_p": 0.2, "repetition_penalty": 3.0},
-]
-
-
-@pytest.mark.parametrize("processors", PROCESSORS, ids=lambda each: "-".join(each) or "none")
-def test_sampled_dflash_sequences_have_the_targets_distribution(
-    make_target: Callable[..., Any],
-    make_drafter: Callable[..., Any],
-    processors: dict[str, Any],
-) -> None:
+@pytest.fixture(scope="module")
+def tiny(make_target: Callable[..., Any], make_drafter: Callable[..., Any]) -> TorchModels:
+    """A vocabulary of four, so that every sequence of three tokens can be counted."""
     target = make_target("qwen3", 4, num_hidden_layers=1)
     target.head.weight.mul_(0.8)  # flat enough that drafter and target often agree
     config = {"block_size": 4, "mask_token_id": 3, "target_layer_ids": [0]}
     drafter = make_drafter(4, num_hidden_layers=1, num_target_layers=1, dflash_config=config)
-    models = TorchModels(target, drafter)
-    sampling = SamplingParams(**{"temperature": 1.0, "seed": 0} | processors)
-    lane = models.open_lane(sampling, "dflash")
-    lane.extend(PROMPT[:-1])
-    counts: Counter[tuple[int, ...]] = Counter()
-    steps: Counter[int] = Counter()
-    for _ in range(700):
-        lane.rewind(len(PROMPT) - 1)
-        lane.extend(PROMPT[-1:])
-        token_ids = [lane.first_token()]
-        while len(token_ids) < 3:
-            verified = lane.verify(lane.propose(2))
-            lane.rewind(len(PROMPT) + len(token_ids) + verified.num_accepted)
-            token_ids += verified.token_ids
-            steps[verified.num_accepted] += 1
-        counts[tuple(token_ids[:3])] += 1
-    assert min(steps[accepted] for accepted in range(3)) > 20
-    assert _chance_of(counts, _distribution_of_three_tokens(models, sampling)) > 0.001
+    return TorchModels(target, drafter)
 
 
-def _distribution_of_three_tokens(
-    models: TorchModels, sampling: SamplingParams
-) -> dict[tuple[int, ...], float]:
-    """By transformers' processors on plain forwards, over every sequence of a vocabulary of 4."""
-    found: dict[tuple[int, ...], float] = {(): 1.0}
-    for _ in range(3):
-        longer = {}
-        for token_ids, prob in found.items():
-            ids = [*PROMPT, *token_ids]
-            logits = torch.tensor([models.next_logits(ids, range(4))])
-            probs = _transformers_probs(logits, ids, sampling)[0].tolist()
-            longer |= {(*token_ids, token): prob * each for token, each in enumerate(probs)}
-        found = longer
-    return found
+@pytest.mark.parametrize("processors", PROCESSORS)
+@pytest.mark.parametrize("mode", ["ar", "dflash"])
+def test_sampled_sequences_have_the_targets_distribution(
+    tiny: TorchModels, mode: Mode, processors: str
+) -> None:
+    sampling = SamplingParams(**{"temperature": 1.0, "seed": 0} | PROCESSORS[processors])
+    sequences, accepted = draw_sequences(tiny, PROMPT, sampling, mode, 1500)
+    assert chance_of(sequences, distribution_of_sequences(tiny, PROMPT, sampling)) > 0.001
+    if mode == "dflash":
+        assert min(accepted[number] for number in range(3)) > 50
+    if processors != "none":
+        plain = distribution_of_sequences(tiny, PROMPT, SamplingParams(temperature=1.0))
+        assert chance_of(sequences, plain) < 1e-9, "too few draws to see the processor at all"
 
 
-def _transformers_probs(
-    logits: torch.Tensor, token_ids: list[int], sampling: SamplingParams
-) -> torch.Tensor:
-    """What transformers' generate draws from: its processors in its order, each always on."""
-    vocab_size = logits.shape[-1]
-    processors = LogitsProcessorList([
-        RepetitionPenaltyLogitsProcessor(float(sampling.repetition_penalty)),
-        TemperatureLogitsWarper(float(sampling.temperature)),
-        TopKLogitsWarper(sampling.top_k or vocab_size),
-        TopPLogitsWarper(sampling.top_p),
-        MinPLogitsWarper(sampling.min_p),
-    ])  # fmt: skip
-    scores: torch.Tensor = processors(torch.tensor([token_ids]), logits)
-    return scores.softmax(-1)
-
-
-@pytest.mark.parametrize("processors", PROCESSORS, ids=lambda each: "-".join(each) or "none")
+@pytest.mark.parametrize("processors", PROCESSORS)
 @pytest.mark.parametrize("num_rows", [1, 5])
 def test_processed_probabilities_are_those_of_transformers_row_by_row(
-    processors: dict[str, Any], num_rows: int
+    processors: str, num_rows: int
 ) -> None:
-    sampling = SamplingParams(**{"temperature": 1.0} | processors)
+    sampling = SamplingParams(**{"temperature": 1.0} | PROCESSORS[processors])
     logits = torch.randn(num_rows, 40, generator=_generator()) * 3
     # Repeated tokens are penalised once, and an id beyond the head's rows not at all.
     history = [3, 3, 7, 11, 45, 0, 7, *logits.argmax(-1).tolist()]
@@ -227,7 +160,7 @@ def test_processed_probabilities_are_those_of_transformers_row_by_row(
     probs = sampling_probs(penalised, sampling)
     for row in range(num_rows):
         known = history[: len(history) - num_rows + row + 1]
-        expected = _transformers_probs(logits[row : row + 1].clone(), known, sampling)[0]
+        expected = transformers_probs(logits[row : row + 1].clone(), known, sampling)[0]
         assert torch.allclose(probs[row], expected, atol=1e-6)
         assert ((probs[row] > 0) == (expected > 0)).all()
 

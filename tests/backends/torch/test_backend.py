@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,57 @@ def test_another_drafter_keeps_the_target_and_closing_both_frees_it(
     del target
     second.close()
     assert len(backend._targets) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "shared"),
+    [
+        ({"num_threads": 1}, True),
+        ({"drafter": False}, True),
+        ({"drafter_quantization": "nf4"}, True),
+        ({"dtype": "float32"}, True),  # what a CPU chooses
+        ({"dtype": "float16"}, False),
+        ({"quantization": "nf4"}, False),
+        ({"snapshot": True}, False),
+        ({"device": "auto"}, False),
+        ({"device": "auto", "max_memory_bytes": 1}, False),
+    ],
+)
+def test_a_target_is_shared_where_no_option_makes_another(
+    backend: TorchBackend, pair: Pair, change: dict[str, Any], shared: bool
+) -> None:
+    first = backend.load(pair, CPU)
+    second = backend.load(pair, replace(CPU, **change))
+    assert len(backend._targets) == (1 if shared else 2)
+    assert _tokens(first, mode="ar") != []
+    first.close()
+    second.close()
+
+
+def test_a_loaded_pair_tells_how_it_was_loaded(backend: TorchBackend, pair: Pair) -> None:
+    options = replace(CPU, dtype="bfloat16", snapshot=True, drafter_quantization="int8")
+    loaded = backend.load(pair, options)
+    assert (loaded.rollback_kind, loaded.dtype) == ("snapshot", "bfloat16")
+    assert (loaded.quantization, loaded.drafter_quantization) == (None, "int8")
+    rounding, slow = loaded.warnings
+    assert rounding.startswith("In bfloat16, DFlash and plain decoding may differ")
+    assert "goes back by snapshots" in slow
+    loaded.close()
+
+
+@pytest.mark.parametrize("block_size", [2, 5, 32, 64])
+def test_blocks_below_and_above_the_trained_size_are_lossless(
+    backend: TorchBackend, pair: Pair, block_size: int
+) -> None:
+    loaded = backend.load(pair, CPU)
+    request = GenerationRequest(
+        (Message("user", "w1 w2 w3"),), max_new_tokens=80, block_size=block_size
+    )
+    steps = [event for event in loaded.stream(request) if isinstance(event, StepDone)]
+    assert max(len(step.drafted_ids) for step in steps) == block_size - 1
+    found = [token for step in steps for token in step.token_ids]
+    assert found[:39] == _tokens(loaded, mode="ar")
+    loaded.close()
 
 
 def test_the_target_alone_needs_no_drafter_on_disk(backend: TorchBackend, pair: Pair) -> None:

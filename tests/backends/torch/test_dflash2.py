@@ -13,7 +13,12 @@ from dflash_app.backends.torch.dflash2 import DFlash2Drafter, DynamicConv, convo
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.selector import walk
 from dflash_app.request import SamplingParams
-from tests.backends.torch.test_acceptance import _chance_of
+from tests.backends.torch.chi_square import (
+    PROCESSORS,
+    chance_of,
+    distribution_of_sequences,
+    draw_sequences,
+)
 
 GREEDY = SamplingParams()
 PROMPT = [1, 0, 2, 2, 1]
@@ -143,7 +148,7 @@ def test_drafts_are_drawn_from_the_q_that_comes_with_them(sampling: dict[str, An
         if q[1, second] > 0
     }
     assert sum(expected.values()) == pytest.approx(1.0, abs=1e-5)
-    assert _chance_of(pairs, expected) > 0.001
+    assert chance_of(pairs, expected) > 0.001
 
 
 def _models(make_target: Callable[..., Any], top_k: int = 3) -> TorchModels:
@@ -164,43 +169,15 @@ def test_greedy_dflash2_equals_greedy_ar(
     assert all(len(step.confidences) == len(step.drafted_ids) for step in drafted.steps)
 
 
-@pytest.mark.parametrize(
-    "processors", [{}, {"temperature": 0.7, "top_k": 3}, {"top_p": 0.8, "temperature": 1.3}]
-)
+@pytest.mark.parametrize("processors", PROCESSORS)
 def test_sampled_dflash2_sequences_have_the_targets_distribution(
-    make_target: Callable[..., Any], processors: dict[str, Any]
+    make_target: Callable[..., Any], processors: str
 ) -> None:
     models = _models(make_target)
-    sampling = SamplingParams(**{"temperature": 1.0, "seed": 0} | processors)
-    lane = models.open_lane(sampling, "dflash")
-    lane.extend(PROMPT[:-1])
-    counts: Counter[tuple[int, ...]] = Counter()
-    steps: Counter[int] = Counter()
-    for _ in range(700):
-        lane.rewind(len(PROMPT) - 1)
-        lane.extend(PROMPT[-1:])
-        token_ids = [lane.first_token()]
-        while len(token_ids) < 3:
-            verified = lane.verify(lane.propose(2))
-            lane.rewind(len(PROMPT) + len(token_ids) + verified.num_accepted)
-            token_ids += verified.token_ids
-            steps[verified.num_accepted] += 1
-        counts[tuple(token_ids[:3])] += 1
-    assert min(steps[accepted] for accepted in range(3)) > 20
-    expected: dict[tuple[int, ...], float] = {(): 1.0}
-    for _ in range(3):
-        expected = {
-            (*before, token): chance * float(each)
-            for before, chance in expected.items()
-            for token, each in enumerate(_target_probs(models, [*PROMPT, *before], sampling))
-        }
-    assert _chance_of(counts, {key: prob for key, prob in expected.items() if prob > 0}) > 0.001
-
-
-def _target_probs(
-    models: TorchModels, token_ids: list[int], sampling: SamplingParams
-) -> torch.Tensor:
-    return sampling_probs(torch.tensor([models.next_logits(token_ids, range(4))]), sampling)[0]
+    sampling = SamplingParams(**{"temperature": 1.0, "seed": 0} | PROCESSORS[processors])
+    sequences, accepted = draw_sequences(models, PROMPT, sampling, "dflash", 1500)
+    assert min(accepted[number] for number in range(3)) > 50
+    assert chance_of(sequences, distribution_of_sequences(models, PROMPT, sampling)) > 0.001
 
 
 @pytest.mark.gpu

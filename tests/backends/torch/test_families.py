@@ -1,109 +1,115 @@
 """Every target family: loaded from its own checkpoint without help, and lossless.
 
-A family's tiny model is written to disk as its checkpoint is published (wrappers with their towers)
-and read back by `load_target`; everything below runs on what came back.
+`selftest.check` does it, as in `dflash-app doctor --families`, once for each family; what it wrote
+to disk serves the tests of tapped states and drafters too.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 
 from dflash_app.backends.torch.families import ROLLBACK_KINDS
 from dflash_app.backends.torch.lane import TorchLane
-from dflash_app.backends.torch.target import TorchTarget, load_target
-from dflash_app.request import SamplingParams
-from tests.backends.torch.oracle import OracleLane
-from tests.backends.torch.tiny_families import (
+from dflash_app.backends.torch.selftest.check import (
+    ALL_FAMILIES,
+    PRECISIONS,
+    FamilyResult,
+    check_family,
+)
+from dflash_app.backends.torch.selftest.lossless import BLOCK_SIZE, TAPS
+from dflash_app.backends.torch.selftest.tiny_families import (
     CONFIGS,
     HIDDEN_SIZE,
+    UNLISTED,
     VOCAB_SIZE,
     WINDOW,
     build_model,
 )
+from dflash_app.backends.torch.target import TorchTarget, load_target
+from dflash_app.cli.families import page
+from dflash_app.errors import UnsupportedFormat
+from dflash_app.registry.load import load_registry
+from dflash_app.request import SamplingParams
+from dflash_app.settings import find_bundled
 
+ROOT = Path(__file__).parent.parent.parent.parent
 GREEDY = SamplingParams()
 CPU = torch.device("cpu")
-TAPS = (0, 2, 3)
-BLOCK_SIZE = 8
+LONG = [(7 * index * index + 3 * index) % VOCAB_SIZE for index in range(3 * WINDOW + 4)]
 
 
-@dataclass(frozen=True)
-class Case:
-    """A prompt, and how many drafts of each step shall be accepted: every number, in no order."""
+class Checked(NamedTuple):
+    """A family, and the folder of its float32 checkpoint."""
 
-    prompt: list[int]
-    accepted: list[int]
-
-    @property
-    def num_tokens(self) -> int:
-        """Put out by these steps, the first token included."""
-        return 1 + sum(self.accepted) + len(self.accepted)
+    result: FamilyResult
+    folder: Path
 
 
-def _case(num_prompt: int, num_rounds: int) -> Case:
-    random = Random(num_prompt)
-    accepted = random.sample([*range(BLOCK_SIZE)] * num_rounds, k=BLOCK_SIZE * num_rounds)
-    return Case(random.choices(range(VOCAB_SIZE), k=num_prompt), accepted)
+@pytest.fixture(scope="module")
+def check(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Checked]:
+    """Checks a family the first time that it is asked for."""
 
+    @cache
+    def once(name: str) -> Checked:
+        folder = tmp_path_factory.mktemp("family")
+        return Checked(check_family(name, folder), folder / "float32")
 
-CASES = {"shorter": _case(WINDOW - 7, 1), "longer": _case(3 * WINDOW + 4, 3)}
-"""By the prompt's length against the sliding window."""
-LONG = CASES["longer"].prompt
-
-
-@dataclass
-class Family:
-    """One family on its way back from disk.
-
-    Attributes:
-        published: what was written.
-        target: what was read.
-        truths: by case, greedy plain decoding.
-    """
-
-    name: str
-    published: Any
-    target: TorchTarget
-    truths: dict[str, list[int]]
+    return once
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
-def family(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    run_lane: Callable[..., Any],
-) -> Family:
-    folder = tmp_path_factory.mktemp("target")
-    published = build_model(request.param, whole=True)
-    published.save_pretrained(folder)
-    target = load_target(folder, CPU, torch.float32)
-    truths = {
-        name: run_lane(
-            TorchLane(target, None, GREEDY), case.prompt, case.num_tokens + BLOCK_SIZE, num_draft=0
-        ).token_ids
-        for name, case in CASES.items()
-    }
-    return Family(request.param, published, target, truths)
+def family(request: pytest.FixtureRequest, check: Callable[[str], Checked]) -> Checked:
+    return check(request.param)
+
+
+@pytest.fixture(scope="module")
+def target(family: Checked) -> TorchTarget:
+    return load_target(family.folder, CPU, torch.float32)
 
 
 def test_the_table_and_the_tiny_models_name_the_same_families() -> None:
     assert {name.split()[0] for name in CONFIGS} == set(ROLLBACK_KINDS)
 
 
-def test_a_published_checkpoint_loads_and_says_the_same(family: Family) -> None:
-    target, ids = family.target, torch.tensor(LONG)
-    with torch.inference_mode():
-        expected = family.published(input_ids=ids[None]).logits[0]
-        logits, _ = target.forward(ids, None, len(ids))
-    assert torch.allclose(logits, expected, atol=1e-5)
+def test_a_published_checkpoint_loads_and_says_the_same(family: Checked) -> None:
+    assert family.result.problems == []
+    assert family.result.loaded_as is not None
+
+
+def test_a_listed_family_goes_back_in_its_own_way_and_never_by_snapshots(family: Checked) -> None:
+    assert family.result.rollback_kind == ROLLBACK_KINDS[family.result.model_type] != "snapshot"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_greedy_dflash_equals_greedy_ar_at_every_accepted_length_limit_and_stop_token(
+    family: Checked, precision: str
+) -> None:
+    if family.result.impossible(precision):
+        with pytest.raises(UnsupportedFormat, match=r"cannot run in float16.*choose bfloat16"):
+            load_target(family.folder, CPU, PRECISIONS[precision])
+        return
+    evidence = family.result.evidence[precision]
+    assert evidence.problems == []
+    assert evidence.num_compared > 800
+    if precision == "float32":
+        assert evidence.near_ties == []
+
+
+def test_a_family_that_is_not_listed_is_lossless_by_snapshots(
+    check: Callable[[str], Checked],
+) -> None:
+    result = check(UNLISTED).result
+    assert result.ok, result.all_problems()
+    assert result.rollback_kind == "snapshot"
+
+
+def test_a_target_tells_its_text_models_shape(target: TorchTarget) -> None:
     assert (target.hidden_size, target.vocab_size) == (HIDDEN_SIZE, VOCAB_SIZE)
     assert (target.context_length, target.dtype) == (512, torch.float32)
-    assert target.rollback_kind == ROLLBACK_KINDS[family.name.split()[0]]
 
 
 @pytest.mark.parametrize("name", ["qwen3_5", "gemma4"])
@@ -118,8 +124,8 @@ def test_a_wrapper_that_ties_its_embeddings_loads_without_a_head_of_its_own(
     assert torch.equal(target.embedding, published.get_input_embeddings().weight)
 
 
-def test_only_tapped_states_are_kept_and_they_are_the_layers_outputs(family: Family) -> None:
-    target, ids = family.target, torch.tensor(LONG)
+def test_only_tapped_states_are_kept_and_they_are_the_layers_outputs(target: TorchTarget) -> None:
+    ids = torch.tensor(LONG)
     kept: list[Any] = []
     hook = target.model.register_forward_hook(
         lambda model, inputs, output: kept.extend(output.hidden_states)
@@ -127,45 +133,30 @@ def test_only_tapped_states_are_kept_and_they_are_the_layers_outputs(family: Fam
     with torch.inference_mode():
         _, tapped = target.forward(ids, None, 1, TAPS)
         hook.remove()
-        every = family.published(input_ids=ids[None], output_hidden_states=True).hidden_states
+        every = target.model(input_ids=ids[None], output_hidden_states=True).hidden_states
     assert tapped is not None
     expected = torch.cat([every[tap + 1].flatten(2) for tap in TAPS], dim=-1)
     assert torch.allclose(tapped, expected, atol=1e-5)
     assert [index - 1 for index, state in enumerate(kept) if state is not None] == list(TAPS)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_greedy_dflash_equals_greedy_ar_for_every_accepted_length(
-    family: Family, name: str, run_lane: Callable[..., Any]
-) -> None:
-    case, truth = CASES[name], family.truths[name]
-    lane = OracleLane(family.target, case.prompt, truth, case.accepted)
-    decoded = run_lane(lane, case.prompt, case.num_tokens, num_draft=BLOCK_SIZE - 1)
-    assert decoded.token_ids == truth[: case.num_tokens]
-    # The length limit cuts the last blocks: what they accept is cut with them.
-    whole = [step.num_accepted for step in decoded.steps if len(step.drafted_ids) == BLOCK_SIZE - 1]
-    assert whole == case.accepted[: len(whole)]
-    assert len(whole) >= len(case.accepted) - 2
-    # One token over and over would hide a cache that forgot.
-    assert len(set(truth)) > 12
-
-
-def test_prefill_in_chunks_equals_prefill_at_once(
-    family: Family, run_lane: Callable[..., Any]
-) -> None:
-    truth = family.truths["longer"]
-    lane = OracleLane(family.target, LONG, truth, [3, 0, 5])
-    decoded = run_lane(lane, LONG, 12, num_draft=BLOCK_SIZE - 1, prefill_chunk=7)
-    assert decoded.token_ids == truth[:12]
-
-
 def test_a_real_drafter_on_the_tapped_states_is_lossless(
-    family: Family, make_drafter: Callable[..., Any], run_lane: Callable[..., Any]
+    target: TorchTarget, make_drafter: Callable[..., Any], run_lane: Callable[..., Any]
 ) -> None:
-    if family.target.rollback_kind == "slice":
+    if target.rollback_kind == "slice":
         return  # no drafter in z-lab's format reads several streams
+    plain = run_lane(TorchLane(target, None, GREEDY), LONG, 16, num_draft=0).token_ids
     shape = {"block_size": BLOCK_SIZE, "mask_token_id": VOCAB_SIZE - 1, "target_layer_ids": TAPS}
     drafter = make_drafter(VOCAB_SIZE, dflash_config=shape)
-    lane = TorchLane(family.target, drafter, GREEDY)
-    decoded = run_lane(lane, LONG, 16, num_draft=BLOCK_SIZE - 1)
-    assert decoded.token_ids == family.truths["longer"][:16]
+    lane = TorchLane(target, drafter, GREEDY)
+    assert run_lane(lane, LONG, 16, num_draft=BLOCK_SIZE - 1).token_ids == plain
+
+
+@pytest.mark.timeout(1200)  # alone, it checks every family
+def test_the_page_of_the_families_is_what_the_check_finds(check: Callable[[str], Checked]) -> None:
+    results = [check(name).result for name in ALL_FAMILIES]
+    pairs = load_registry([find_bundled("model_registry.yaml")]).bundled
+    committed = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
+    assert committed == page(results, pairs), (
+        "run `dflash-app doctor --families --write docs/families.md` and look at the difference"
+    )

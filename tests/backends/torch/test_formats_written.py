@@ -1,6 +1,5 @@
 """Every format through real files in its own layout: what is loaded drafts as what was written."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from dflash_app.backends.torch.dflash import DFlashConfig, DFlashDrafter
-from dflash_app.backends.torch.dflash2 import new_drafter
+from dflash_app.backends.torch.dflash import DFlashDrafter
 from dflash_app.backends.torch.dflash_config import AttentionRule
 from dflash_app.backends.torch.formats import load_drafter, save_drafter
 from dflash_app.backends.torch.loading import load_models
@@ -21,37 +18,18 @@ from dflash_app.backends.torch.models import TorchModels
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import LoadError, UnsupportedFormat
 from dflash_app.request import SamplingParams
+from tests.backends.torch.drafter_files import (
+    DFLASH2,
+    LAYER,
+    SLIDING,
+    VOCAB,
+    random_drafter,
+    speculators_config,
+    write_block7,
+    write_drafter,
+)
 
 CPU = torch.device("cpu")
-VOCAB = 96
-LAYER: dict[str, Any] = {
-    "vocab_size": VOCAB,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-}
-DFLASH2 = {"conv_kernel_size": 2, "conv_group_size": 8, "selector_rank": 4, "selector_top_k": 6}
-
-
-def _random(**changes: Any) -> DFlashDrafter:
-    """A drafter as z-lab would describe it, with weights that make a difference."""
-    own = {"block_size": 8, "mask_token_id": 95, "target_layer_ids": [0, 2, 3]}
-    torch.manual_seed(5)
-    drafter = new_drafter(DFlashConfig.from_dict({**LAYER, "rope_theta": 1e4, **own, **changes}))
-    for parameter in drafter.parameters():
-        torch.nn.init.normal_(parameter, mean=0.05, std=0.3)
-    return drafter.eval().requires_grad_(False)
-
-
-def _write(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    state = {name: tensor.detach().clone() for name, tensor in state.items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 def _drafted(drafter: DFlashDrafter, width: int = 8) -> Tensor:
@@ -59,13 +37,6 @@ def _drafted(drafter: DFlashDrafter, width: int = 8) -> Tensor:
     torch.manual_seed(6)
     context = drafter.project_context(torch.randn(1, 20, 3 * 32), torch.arange(20))
     return drafter.draft(torch.randn(1, width, 32), context, 20)
-
-
-SLIDING = {
-    "layer_types": ["sliding_attention", "full_attention"],
-    "use_sliding_window": True,
-    "sliding_window": 6,
-}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +51,7 @@ SLIDING = {
     ],
 )
 def test_zlabs_format_survives_writing_and_reading(said: dict[str, Any], tmp_path: Path) -> None:
-    drafter = _random(num_target_layers=4, **said)
+    drafter = random_drafter(num_target_layers=4, **said)
     save_drafter(drafter, tmp_path)
     again = load_drafter(tmp_path, CPU, torch.float32)
     assert again.config == drafter.config
@@ -90,7 +61,9 @@ def test_zlabs_format_survives_writing_and_reading(said: dict[str, Any], tmp_pat
 
 
 def test_a_dflash2_in_bfloat16_drafts_as_in_float32_but_for_rounding(tmp_path: Path) -> None:
-    save_drafter(_random(architectures=["DFlash2DraftModel"], **DFLASH2), tmp_path, torch.bfloat16)
+    save_drafter(
+        random_drafter(architectures=["DFlash2DraftModel"], **DFLASH2), tmp_path, torch.bfloat16
+    )
     full, half = (load_drafter(tmp_path, CPU, dtype) for dtype in (torch.float32, torch.bfloat16))
     torch.manual_seed(6)
     tapped, block = torch.randn(1, 20, 3 * 32), torch.randn(1, 8, 32)
@@ -109,7 +82,7 @@ def test_a_yarn_whose_figures_transformers_doubts_loads_in_silence(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     yarn = {"type": "yarn", "factor": 64.0, "original_max_position_embeddings": 32}
-    save_drafter(_random(rope_scaling=yarn, max_position_embeddings=512), tmp_path)
+    save_drafter(random_drafter(rope_scaling=yarn, max_position_embeddings=512), tmp_path)
     loaded = load_drafter(tmp_path, CPU, torch.float32)
     assert loaded.config.rope_parameters["rope_type"] == "yarn"
     assert capfd.readouterr() == ("", "")
@@ -117,7 +90,7 @@ def test_a_yarn_whose_figures_transformers_doubts_loads_in_silence(
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_model_optimizers_windows_and_causality_are_read(causal: bool, tmp_path: Path) -> None:
-    expected = _random(
+    expected = random_drafter(
         layer_types=["sliding_attention"] * 2,
         use_sliding_window=True,
         sliding_window=6,
@@ -141,52 +114,32 @@ def test_model_optimizers_windows_and_causality_are_read(causal: bool, tmp_path:
             "causal": causal,
         },
     }
-    drafter = load_drafter(_write(tmp_path, config, expected.state_dict()), CPU, torch.float32)
+    drafter = load_drafter(
+        write_drafter(tmp_path, config, expected.state_dict()), CPU, torch.float32
+    )
     assert drafter.config.attention_rules == (AttentionRule(causal, 6),) * 2
     assert torch.equal(_drafted(drafter), _drafted(expected))
 
 
 def test_specforges_auto_map_is_dropped_and_its_file_never_run(tmp_path: Path) -> None:
-    expected = _random(num_target_layers=4)
+    expected = random_drafter(num_target_layers=4)
     config = {
         **expected.config.to_dict(),
         "auto_map": {"AutoModel": "modeling_dflash.DFlashDraftModel"},
         "max_window_layers": 2,
         "use_cache": True,
     }
-    _write(tmp_path, config, expected.state_dict())
+    write_drafter(tmp_path, config, expected.state_dict())
     (tmp_path / "modeling_dflash.py").write_text("raise SystemExit('remote code ran')")
     drafter = load_drafter(tmp_path, CPU, torch.float32)
     assert drafter.config == expected.config
     assert torch.equal(_drafted(drafter), _drafted(expected))
 
 
-def _speculators(**changes: Any) -> dict[str, Any]:
-    """A config as speculators writes it: the layers' defaults left out, ids counted from 1."""
-    return {
-        "architectures": ["DFlashSpeculator"],
-        "speculators_model_type": "dflash",
-        "speculators_version": "0.5.0",
-        "speculators_config": {"algorithm": "dflash", "verifier": {"name_or_path": "x/y"}},
-        "transformer_layer_config": {
-            **LAYER,
-            "model_type": "qwen3",
-            "rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"},
-        },
-        "draft_vocab_size": VOCAB,
-        "block_size": 8,
-        "mask_token_id": 95,
-        "aux_hidden_state_layer_ids": [1, 3, 4],
-        "projector_type": "dflash",
-        "shift_label": False,
-        **changes,
-    }
-
-
 def test_speculators_with_a_draft_vocabulary_drafts_its_tokens_and_no_others(
     tmp_path: Path,
 ) -> None:
-    expected = _random()
+    expected = random_drafter()
     known = torch.tensor([2, 3, 5, 7, 11, 40, 41, 90])
     head, embedding = torch.randn(8, 32), torch.randn(VOCAB, 32)
     state = {
@@ -198,7 +151,7 @@ def test_speculators_with_a_draft_vocabulary_drafts_its_tokens_and_no_others(
         "verifier_norm.weight": torch.ones(32),
         "verifier_lm_head.weight": torch.full((8, 32), float("nan")),
     }
-    _write(tmp_path, _speculators(draft_vocab_size=8), state)
+    write_drafter(tmp_path, speculators_config(draft_vocab_size=8), state)
     drafter = load_drafter(tmp_path, CPU, torch.float32)
     assert drafter.config == replace(
         expected.config, own_embedding=True, own_head=True, draft_vocab_size=8
@@ -227,66 +180,45 @@ def test_speculators_layers_slide_causally_unless_told_otherwise(
     non_causal: bool, tmp_path: Path
 ) -> None:
     said = {**SLIDING, "is_causal": False} if non_causal else SLIDING
-    expected = _random(**said)
-    config = _speculators(sliding_window_non_causal=non_causal)
+    expected = random_drafter(**said)
+    config = speculators_config(sliding_window_non_causal=non_causal)
     config["transformer_layer_config"] |= SLIDING
-    drafter = load_drafter(_write(tmp_path, config, expected.state_dict()), CPU, torch.float32)
+    drafter = load_drafter(
+        write_drafter(tmp_path, config, expected.state_dict()), CPU, torch.float32
+    )
     assert drafter.config == expected.config
     assert torch.equal(_drafted(drafter), _drafted(expected))
 
 
 def test_speculators_leave_out_what_is_the_layer_types_default(tmp_path: Path) -> None:
-    config = _speculators()
+    config = speculators_config()
     del config["transformer_layer_config"]["vocab_size"]  # Qwen3's own 151936
     config["transformer_layer_config"]["max_position_embeddings"] = 512
-    drafter = load_drafter(_write(tmp_path, config, _random().state_dict()), CPU, torch.float32)
+    drafter = load_drafter(
+        write_drafter(tmp_path, config, random_drafter().state_dict()), CPU, torch.float32
+    )
     assert drafter.config.vocab_size == 151_936
     assert drafter.config.max_position_embeddings == 512
 
 
 def test_speculators_second_generation_is_a_dflash2_that_looks_both_ways(tmp_path: Path) -> None:
-    expected = _random(architectures=["DFlash2DraftModel"], **DFLASH2, **SLIDING, is_causal=False)
-    config = _speculators(speculators_model_type="dflash2", **DFLASH2)
+    expected = random_drafter(
+        architectures=["DFlash2DraftModel"], **DFLASH2, **SLIDING, is_causal=False
+    )
+    config = speculators_config(speculators_model_type="dflash2", **DFLASH2)
     config["transformer_layer_config"] |= SLIDING
-    _write(tmp_path, config, expected.state_dict())
+    write_drafter(tmp_path, config, expected.state_dict())
     drafter = load_drafter(tmp_path, CPU, torch.float32)
     assert drafter.config == expected.config
     assert torch.equal(_drafted(drafter), _drafted(expected))
     known = {"lm_head.weight": torch.ones(8, 32), "d2t": torch.zeros(8, dtype=torch.int64)}
-    _write(tmp_path, config, {**expected.state_dict(), **known})
+    write_drafter(tmp_path, config, {**expected.state_dict(), **known})
     with pytest.raises(UnsupportedFormat, match="draft vocabulary of its own"):
         load_drafter(tmp_path, CPU, torch.float32)
 
 
-def _block7(folder: Path) -> DFlashDrafter:
-    """Write what DeepSpec writes for block 7; returns the same drafter in z-lab's words."""
-    expected = _random(block_size=7)
-    torch.manual_seed(7)
-    own = {
-        "embed_tokens.weight": torch.randn(VOCAB, 32),
-        "lm_head.weight": torch.randn(VOCAB, 32),
-    }
-    config = {
-        **LAYER,
-        "architectures": ["Qwen3DSparkModel"],
-        "model_type": "qwen3",
-        "block_size": 7,
-        "mask_token_id": 95,
-        "target_layer_ids": [0, 2, 3],
-        "num_target_layers": 4,
-        "num_anchors": 512,
-        "enable_confidence_head": False,
-        "markov_rank": 0,
-        "layer_types": ["full_attention"] * 2,
-        "tie_word_embeddings": False,
-        "rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"},
-    }
-    _write(folder, config, {**expected.state_dict(), **own})
-    return expected
-
-
 def test_deepspecs_block7_drafts_seven_tokens_from_seven_slots(tmp_path: Path) -> None:
-    expected = _block7(tmp_path)
+    expected = write_block7(tmp_path)
     drafter = load_drafter(tmp_path, CPU, torch.float32)
     assert (drafter.config.block_size, drafter.config.num_slots) == (8, 7)
     assert drafter.config.drafts_from_anchor
@@ -306,7 +238,7 @@ def test_deepspecs_block7_runs_in_a_lane_with_its_own_head(
     temperature: float, make_target: Callable[..., Any], run_lane: Any, tmp_path: Path
 ) -> None:
     make_target("qwen3", VOCAB).model.save_pretrained(tmp_path / "target")
-    _block7(tmp_path / "drafter")
+    write_block7(tmp_path / "drafter")
     options = LoadOptions(device="cpu")
     models = load_models(tmp_path / "target", tmp_path / "drafter", options)
     assert models.block_size == 8
@@ -322,7 +254,7 @@ def test_deepspecs_block7_runs_in_a_lane_with_its_own_head(
 def test_a_drafter_with_its_own_embedding_is_not_swayed_by_the_targets(
     make_target: Callable[..., Any], tmp_path: Path
 ) -> None:
-    _block7(tmp_path)
+    write_block7(tmp_path)
     drafter = load_drafter(tmp_path, CPU, torch.float32)
     proposed = []
     for seed in (1, 2):

@@ -1,40 +1,18 @@
 """Greedy DFlash equals greedy AR equals transformers' generate, token by token."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from dflash_app.backends.torch.dflash import Proposal
-from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.models import TorchModels
+from dflash_app.backends.torch.selftest.oracle import OracleLane
 from dflash_app.errors import RequestError
 from dflash_app.request import SamplingParams
 
 GREEDY = SamplingParams()
 PROMPT = [5, 17, 3, 42, 8, 11, 29]
-
-
-class OracleLane(TorchLane):
-    """Drafts the true continuation, wrong from a chosen draft on: forces accepted lengths."""
-
-    truth: Sequence[int] = ()
-    num_prompt = 0
-    accepted_lengths: Sequence[int] = ()
-    vocab_size = 96
-
-    def propose(self, num_draft: int) -> Proposal:
-        real = super().propose(num_draft)
-        if num_draft == 0:
-            return real
-        done = self.length - self.num_prompt
-        true = list(self.truth[done + 1 : done + 1 + num_draft])
-        true += [0] * (num_draft - len(true))
-        self.wanted, *self.accepted_lengths = self.accepted_lengths
-        if self.wanted < num_draft:
-            true[self.wanted] = (true[self.wanted] + 1) % self.vocab_size
-        return Proposal(torch.tensor(true), None, real.confidences)
 
 
 def _generate(
@@ -56,9 +34,9 @@ def _oracle(
     accepted: list[int],
     sampling: SamplingParams = GREEDY,
 ) -> OracleLane:
-    lane = OracleLane(models.target, models._drafter, sampling)
-    lane.truth, lane.num_prompt, lane.accepted_lengths = truth, len(PROMPT), accepted
-    return lane
+    return OracleLane(
+        models.target, PROMPT, truth, accepted, drafter=models._drafter, sampling=sampling
+    )
 
 
 @pytest.mark.parametrize("max_new_tokens", [1, 2, 16, 61])
@@ -100,7 +78,7 @@ def test_mixed_accepted_lengths_leave_no_stale_cache(
     fresh = models.open_lane(GREEDY, "dflash")
     fresh.extend(committed)
     for (keys, values), (fresh_keys, fresh_values) in zip(
-        lane._context.layers(), fresh._context.layers(), strict=True
+        lane._prefix.context.layers(), fresh._prefix.context.layers(), strict=True
     ):
         assert keys.shape == fresh_keys.shape
         assert torch.allclose(keys, fresh_keys, atol=1e-4)
@@ -173,7 +151,7 @@ def test_steps_without_drafts_keep_the_drafters_context_whole(
     lane = models.open_lane(GREEDY, "dflash")
     decoded = run_lane(lane, PROMPT, 12, num_draft=0)
     assert decoded.token_ids == _generate(models, PROMPT, 12)
-    assert lane._context.length == lane.length == len(PROMPT) + 11
+    assert lane._prefix.context.length == lane.length == len(PROMPT) + 11
 
 
 def test_rewinding_into_the_prompt_leaves_nothing_of_what_was_there(
@@ -185,7 +163,7 @@ def test_rewinding_into_the_prompt_leaves_nothing_of_what_was_there(
     lane.first_token()
     lane.verify(lane.propose(15))
     lane.rewind(12)
-    assert lane.length == lane._context.length == 12
+    assert lane.length == lane._prefix.context.length == 12
     fresh = run_lane(models.open_lane(GREEDY, "dflash"), prompt, 20)
     reused = run_lane(lane, prompt, 20)
     assert reused.token_ids == fresh.token_ids
@@ -201,7 +179,7 @@ def test_confidences_are_the_drafters_softmax_at_its_own_drafts(models: TorchMod
         drafter, target = models._drafter, models.target
         assert drafter is not None
         block = drafter.embed(lane._block()[None], target.embedding)
-        hidden = drafter.draft(block, lane._context.layers(), lane.length)
+        hidden = drafter.draft(block, lane._prefix.context.layers(), lane.length)
         best = drafter.logits(hidden, target.head)[0].softmax(-1).max(-1)
     verified = lane.verify(draft)
     assert verified.drafted_ids == tuple(best.indices.tolist())
@@ -271,8 +249,8 @@ def test_lanes_are_refused_without_a_drafter_or_with_too_large_a_block(
     assert (alone.block_size, alone.max_block_size) == (None, None)
     with pytest.raises(RequestError, match="needs a drafter"):
         alone.open_lane(GREEDY, "dflash", None)
-    with pytest.raises(RequestError, match="2 to 16 tokens, not 17"):
-        models.open_lane(GREEDY, "dflash", 17)
+    with pytest.raises(RequestError, match="2 to 64 tokens, not 65"):
+        models.open_lane(GREEDY, "dflash", 65)
 
 
 def test_memory_counts_tied_weights_once_and_close_frees_them(

@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dflash_app.backends.torch import loading
 from dflash_app.backends.torch.formats import load_drafter, save_drafter
 from dflash_app.backends.torch.loading import choose_device, choose_dtype, load_models
+from dflash_app.backends.torch.selftest.tiny_families import UNLISTED, build_model
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import BackendUnavailable, LoadError, UnsupportedFormat
 from dflash_app.request import SamplingParams
@@ -36,7 +38,7 @@ def _edit(path: Path, **changes: Any) -> None:
 
 
 def test_a_pair_loads_in_the_asked_precision_and_generates(folders: tuple[Path, Path]) -> None:
-    for dtype in ("float32", "bfloat16"):
+    for dtype in ("float32", "bfloat16", "float16"):
         models = load_models(*folders, LoadOptions(device="cpu", dtype=dtype))
         assert (models.device, models.dtype) == ("cpu", dtype)
         assert (models.block_size, models.context_length) == (16, 512)
@@ -202,10 +204,16 @@ def test_other_target_families_are_refused_by_name(
         load_models(*folders, CPU)
 
 
-def test_quantised_targets_are_refused(folders: tuple[Path, Path]) -> None:
-    _edit(folders[0] / "config.json", quantization_config={"quant_method": "fp8"})
-    with pytest.raises(UnsupportedFormat, match="quantised"):
-        load_models(*folders, CPU)
+def test_a_family_that_nobody_looked_at_loads_with_snapshots_when_asked(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    build_model(UNLISTED).save_pretrained(tmp_path / "unlisted")
+    with pytest.raises(UnsupportedFormat, match=f"family '{UNLISTED}'"):
+        load_models(tmp_path / "unlisted", None, CPU)
+    models = load_models(tmp_path / "unlisted", None, LoadOptions(device="cpu", snapshot=True))
+    assert models.rollback_kind == "snapshot"
+    assert any("second forward" in warning for warning in models.warnings)
+    assert load_models(*folders, CPU).rollback_kind == "crop"
 
 
 def test_a_plain_model_is_no_drafter(folders: tuple[Path, Path]) -> None:
@@ -267,10 +275,21 @@ def test_devices_and_precisions_that_are_not_here_are_refused() -> None:
     for name in ("cuda:99", "tpu", "meta", "no such device"):
         with pytest.raises(BackendUnavailable):
             choose_device(name)
-    with pytest.raises(LoadError, match="float32 or bfloat16"):
+    with pytest.raises(LoadError, match="float32, bfloat16, float16"):
         choose_dtype("int3", torch.device("cpu"))
     assert choose_dtype(None, torch.device("cpu")) == torch.float32
     assert choose_dtype(None, torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(("fast", "chosen"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_nf4_computes_in_what_the_cpu_multiplies_fast_unless_named(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, chosen: torch.dtype
+) -> None:
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda: fast)
+    cpu = torch.device("cpu")
+    assert choose_dtype(None, cpu, "nf4") == chosen
+    assert choose_dtype("float32", cpu, "nf4") == torch.float32
+    assert choose_dtype(None, cpu, "int8") == torch.float32
 
 
 def test_a_header_that_claims_more_than_the_file_holds_is_damage(

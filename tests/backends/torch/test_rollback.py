@@ -15,11 +15,11 @@ from transformers.models.qwen3_next.modeling_qwen3_next import (
 
 from dflash_app.backends.torch.gated_delta import Updates, replay
 from dflash_app.backends.torch.lane import TorchLane
+from dflash_app.backends.torch.selftest.oracle import OracleLane
+from dflash_app.backends.torch.selftest.tiny_families import VOCAB_SIZE, WINDOW, build_model
 from dflash_app.backends.torch.target import TorchTarget, load_target
 from dflash_app.errors import UnsupportedFormat
 from dflash_app.request import SamplingParams
-from tests.backends.torch.oracle import OracleLane
-from tests.backends.torch.tiny_families import VOCAB_SIZE, WINDOW, build_model
 
 GREEDY = SamplingParams()
 PROMPT = [5, 17, 3, 42, 8, 11, 29, 61, 7, 90, 33, 2, 58, 24, 71, 13, 49]
@@ -191,8 +191,8 @@ def test_a_read_prompt_leaves_nothing_that_only_going_back_needs() -> None:
     for lane in (sliding, recurrent):
         for start in range(0, 400, 100):
             lane.extend([(start + index) % VOCAB_SIZE for index in range(100)])
-    assert sliding._cache.layers[0].keys.shape[2] == WINDOW - 1  # type: ignore[attr-defined]
-    layer = recurrent._cache.layers[0]  # type: ignore[attr-defined]
+    assert sliding._prefix.cache.layers[0].keys.shape[2] == WINDOW - 1
+    layer = recurrent._prefix.cache.layers[0]
     assert layer.conv_states[0].shape[-1] == 4
     assert layer._updates is None
     assert layer._before is None

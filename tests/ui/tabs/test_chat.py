@@ -109,6 +109,17 @@ def test_a_missing_pair_is_explained_and_the_text_stays(open_stage: StageOpener)
     assert shown["chat-prompt"] == "Keep me"
 
 
+def test_a_reply_ends_with_what_the_load_and_the_block_size_mean(open_stage: StageOpener) -> None:
+    pair = one_reply()
+    pair.warnings = ("In <b>int8</b>, near ties may differ.",)
+    chat = Chat(open_stage(lambda: pair))
+    shown = last(chat.send("x", ["scripted", "scripted", "32", "auto", "auto", *SAMPLING]))[
+        "chat-notice"
+    ]
+    assert "In &lt;b&gt;int8&lt;/b&gt;, near ties may differ." in shown
+    assert "Block size 32 is an experiment, as this drafter was trained for 4" in shown
+
+
 def test_a_failure_before_any_text_gives_the_prompt_back(open_stage: StageOpener) -> None:
     broken = ScriptedPair([[GenerationFailed("Out of <b>memory</b>: choose a smaller pair.")]])
     chat = Chat(open_stage(lambda: broken))

@@ -18,20 +18,61 @@ from dflash_app.backends.torch.dflash_config import DFlashConfig
 from dflash_app.backends.torch.dflash_layer import AttentionKind
 from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat
 from dflash_app.backends.torch.formats.recognise import check_format
-from dflash_app.backends.torch.weights import read_json, weight_files
+from dflash_app.backends.torch.headers import StoredTensor, stored_tensors
+from dflash_app.backends.torch.weights import read_json
 from dflash_app.errors import LoadError, UnsupportedFormat
 
 WEIGHTS_NAME = "model.safetensors"
 _EMBEDDING, _HEAD, _TOKEN_OFFSETS = "embed_tokens.weight", "lm_head.weight", "d2t"
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A tensor on disk: where, under which name, how large."""
+_DTYPES = ("float32", "bfloat16", "float16")
 
-    file: Path
-    name: str
-    shape: torch.Size
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A drafter on disk whose config and tensor headers agree; no weight was read.
+
+    Attributes:
+        folder: that holds it.
+        layout: its format.
+        config: of the drafter.
+        tensors: by their names in `DFlashDrafter`.
+    """
+
+    folder: Path
+    layout: CheckpointFormat
+    config: DFlashConfig
+    tensors: Mapping[str, StoredTensor]
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read config.json and the headers of a drafter of any supported format, and check them.
+
+    Args:
+        folder: config.json and *.safetensors.
+
+    Raises:
+        UnsupportedFormat: another drafter format (the message names it), quantised weights, or no
+            safetensors.
+        LoadError: a file is damaged, or a tensor is missing, unknown or of a wrong shape; the
+            message names tensor and file.
+    """
+    raw = read_json(folder / "config.json")
+    if not isinstance(raw.get("dflash_config") or {}, dict):
+        raise LoadError(
+            f"{folder / 'config.json'} has a 'dflash_config' that is no object: download the "
+            "drafter again."
+        )
+    found = stored_tensors(folder)
+    layout = check_format(raw, found)
+    stored = _under_our_names(found, layout)
+    config = _with_own_vocabulary(DFlashConfig.from_dict(layout.to_zlab(raw)), stored)
+    wanted = _without_weights(config, "sdpa").state_dict()
+    _check_names(set(wanted), stored, folder)
+    for name, tensor in stored.items():
+        _check_header(tensor, wanted[name])
+    return Checkpoint(folder, layout, config, stored)
 
 
 def load_drafter(
@@ -52,25 +93,17 @@ def load_drafter(
         The drafter in eval mode.
 
     Raises:
-        UnsupportedFormat: another drafter format (the message names it), or no safetensors.
-        LoadError: a file is damaged, or a tensor is missing, unknown, of a wrong shape or no
-            number; the message names tensor and file.
+        UnsupportedFormat, LoadError: see `open_checkpoint`; or a weight is no number.
     """
-    raw = read_json(folder / "config.json")
-    found = _tensors_on_disk(folder)
-    layout = check_format(raw, found)
-    stored = _under_our_names(found, layout)
-    config = _with_own_vocabulary(DFlashConfig.from_dict(layout.to_zlab(raw)), stored)
-    with torch.device("meta"):
-        drafter = new_drafter(config, attention)
-    wanted = drafter.state_dict()
-    _check_names(set(wanted), stored, folder)
+    checkpoint = open_checkpoint(folder)
+    config, stored = checkpoint.config, checkpoint.tensors
+    drafter = _without_weights(config, attention)
     state: dict[str, Tensor] = {}
     for file in {tensor.file for tensor in stored.values()}:
         with _opened(file) as weights:
             for name, tensor in stored.items():
-                if tensor.file == file and name in wanted:
-                    value = _checked(tensor, weights.get_tensor(tensor.name), wanted[name])
+                if tensor.file == file:
+                    value = _checked(tensor, weights.get_tensor(tensor.name))
                     kept = dtype if value.is_floating_point() else torch.int64
                     state[name] = value.to(device=device, dtype=kept)
     _check_token_offsets(config, state)
@@ -102,17 +135,14 @@ def save_drafter(drafter: DFlashDrafter, folder: Path, dtype: torch.dtype | None
     (folder / "config.json").write_text(text, encoding="utf-8")
 
 
-def _tensors_on_disk(folder: Path) -> dict[str, _Stored]:
-    found: dict[str, _Stored] = {}
-    for file in weight_files(folder):
-        with _opened(file) as weights:
-            for name in weights.keys():  # noqa: SIM118 (safe_open cannot be iterated)
-                shape = torch.Size(weights.get_slice(name).get_shape())
-                found[name] = _Stored(file, name, shape)
-    return found
+def _without_weights(config: DFlashConfig, attention: AttentionKind) -> DFlashDrafter:
+    with torch.device("meta"):
+        return new_drafter(config, attention)
 
 
-def _under_our_names(found: Mapping[str, _Stored], layout: CheckpointFormat) -> dict[str, _Stored]:
+def _under_our_names(
+    found: Mapping[str, StoredTensor], layout: CheckpointFormat
+) -> dict[str, StoredTensor]:
     # Frequencies that old checkpoints carry follow from the config.
     return {
         layout.renamed.get(name, name): tensor
@@ -121,7 +151,7 @@ def _under_our_names(found: Mapping[str, _Stored], layout: CheckpointFormat) -> 
     }
 
 
-def _with_own_vocabulary(config: DFlashConfig, stored: Mapping[str, _Stored]) -> DFlashConfig:
+def _with_own_vocabulary(config: DFlashConfig, stored: Mapping[str, StoredTensor]) -> DFlashConfig:
     """What only the tensors tell: whether embedding and head were brought along."""
     offsets = stored.get(_TOKEN_OFFSETS)
     if offsets is not None and _HEAD not in stored:
@@ -138,11 +168,11 @@ def _with_own_vocabulary(config: DFlashConfig, stored: Mapping[str, _Stored]) ->
         config,
         own_embedding=_EMBEDDING in stored,
         own_head=_HEAD in stored,
-        draft_vocab_size=None if offsets is None else offsets.shape.numel(),
+        draft_vocab_size=None if offsets is None else offsets.num_elements,
     )
 
 
-def _check_names(wanted: set[str], stored: Mapping[str, _Stored], folder: Path) -> None:
+def _check_names(wanted: set[str], stored: Mapping[str, StoredTensor], folder: Path) -> None:
     missing = sorted(wanted - set(stored))
     if missing:
         raise LoadError(
@@ -158,26 +188,25 @@ def _check_names(wanted: set[str], stored: Mapping[str, _Stored], folder: Path) 
         )
 
 
-def _checked(stored: _Stored, tensor: Tensor, wanted: Tensor) -> Tensor:
+def _check_header(stored: StoredTensor, wanted: Tensor) -> None:
     place = f"Tensor {stored.name} in {stored.file}"
-    if tensor.shape != wanted.shape:
+    if stored.shape != tuple(wanted.shape):
         raise LoadError(
-            f"{place} has the shape {list(tensor.shape)}, but its config.json asks for "
+            f"{place} has the shape {list(stored.shape)}, but its config.json asks for "
             f"{list(wanted.shape)}: download the drafter again."
         )
-    if wanted.dtype == torch.int64:
-        allowed: tuple[torch.dtype, ...] = (torch.int64, torch.int32)
-    else:
-        allowed = (torch.float32, torch.bfloat16, torch.float16)
-    if tensor.dtype not in allowed:
+    if stored.dtype not in (("int64", "int32") if wanted.dtype == torch.int64 else _DTYPES):
         raise UnsupportedFormat(
-            f"{place} is stored as {str(tensor.dtype).removeprefix('torch.')}: "
-            "quantised drafters are not supported yet; choose the full one."
+            f"{place} is stored as {stored.dtype}: quantised drafters are not supported yet; "
+            "choose the full one."
         )
+
+
+def _checked(stored: StoredTensor, tensor: Tensor) -> Tensor:
     if tensor.is_floating_point() and not tensor.isfinite().all():
         raise LoadError(
-            f"{place} holds values that are no finite numbers (NaN or infinity): download the "
-            "drafter again, or choose another revision."
+            f"Tensor {stored.name} in {stored.file} holds values that are no finite numbers (NaN "
+            "or infinity): download the drafter again, or choose another revision."
         )
     return tensor
 

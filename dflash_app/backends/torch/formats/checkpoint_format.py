@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-RawConfig = Mapping[str, Any]
-"""A parsed config.json."""
+from dflash_app.backends.torch.drafter_marks import FormatName, RawConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +18,7 @@ class CheckpointFormat:
         needless: tensors that are left alone: they follow from others or served training.
     """
 
-    name: str
+    name: FormatName
     to_zlab: Callable[[RawConfig], dict[str, Any]]
     renamed: Mapping[str, str] = field(default_factory=dict)
     needless: tuple[str, ...] = ()

@@ -7,9 +7,8 @@ Source: github.com/deepseek-ai/DeepSpec, deepspec/modeling/dspark/qwen3 and conf
 
 from typing import Any
 
-from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat, RawConfig
-
-ARCHITECTURE = "Qwen3DSparkModel"
+from dflash_app.backends.torch.drafter_marks import RawConfig
+from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat
 
 
 def _to_zlab(raw: RawConfig) -> dict[str, Any]:

@@ -1,20 +1,19 @@
-"""Whether a drafter was made for a target."""
+"""Whether a drafter was made for a target, by their shapes. Head counts mean nothing."""
 
 from dflash_app.backends.torch.dflash_config import DFlashConfig
 from dflash_app.errors import LoadError
 
 
-def check_fits(config: DFlashConfig, *, hidden_size: int, vocab_size: int, num_layers: int) -> None:
-    """Refuse a drafter that was made for another target. Head counts mean nothing.
+def misfits(
+    config: DFlashConfig, *, hidden_size: int, vocab_size: int, num_layers: int
+) -> tuple[str, ...]:
+    """Why a drafter cannot run with a target: a sentence for each reason, none where it can.
 
     Args:
         config: the drafter's.
         hidden_size: the target's.
         vocab_size: the target's.
         num_layers: the target's depth.
-
-    Raises:
-        LoadError: naming both figures.
     """
     deepest, mask_id = max(config.target_layer_ids), config.mask_token_id
     drafters_vocab = vocab_size if config.vocab_size is None else config.vocab_size
@@ -24,9 +23,20 @@ def check_fits(config: DFlashConfig, *, hidden_size: int, vocab_size: int, num_l
         ("mask token", mask_id, f"a vocabulary of {vocab_size}", mask_id >= vocab_size),
         ("deepest tapped layer", deepest, f"{num_layers} layers", deepest >= num_layers),
     )
-    for what, drafters, targets, wrong in mismatches:
-        if wrong:
-            raise LoadError(
-                f"The drafter does not belong to this target ({what}: {drafters} against "
-                f"{targets}): choose the drafter that was trained for it."
-            )
+    return tuple(
+        f"The drafter does not belong to this target ({what}: {drafters} against {targets}): "
+        "choose the drafter that was trained for it."
+        for what, drafters, targets, wrong in mismatches
+        if wrong
+    )
+
+
+def check_fits(config: DFlashConfig, *, hidden_size: int, vocab_size: int, num_layers: int) -> None:
+    """Refuse a drafter that was made for another target; arguments as of `misfits`.
+
+    Raises:
+        LoadError: naming both figures of the first reason.
+    """
+    reasons = misfits(config, hidden_size=hidden_size, vocab_size=vocab_size, num_layers=num_layers)
+    if reasons:
+        raise LoadError(reasons[0])

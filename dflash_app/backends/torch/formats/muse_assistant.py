@@ -8,9 +8,8 @@ from typing import Any
 from transformers import MuseGlimmerAssistantConfig
 
 from dflash_app.backends.torch.dflash_config import transformers_config
-from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat, RawConfig
-
-MODEL_TYPE = "muse_glimmer_assistant"
+from dflash_app.backends.torch.drafter_marks import RawConfig
+from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat
 
 
 def _to_zlab(raw: RawConfig) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def _to_zlab(raw: RawConfig) -> dict[str, Any]:
 
 
 MUSE_ASSISTANT = CheckpointFormat(
-    name=MODEL_TYPE,
+    name="muse_glimmer_assistant",
     to_zlab=_to_zlab,
     renamed={
         "encoder.fc.weight": "fc.weight",

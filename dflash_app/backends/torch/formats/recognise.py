@@ -1,106 +1,19 @@
-"""Which format a drafter is in; what is not implemented is refused by its name."""
+"""Which format a drafter is in, and how that format is read."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from dflash_app.backends.torch.formats import deepspec, muse_assistant, speculators
-from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat, RawConfig
-from dflash_app.backends.torch.formats.zlab import ZLAB
-from dflash_app.errors import UnsupportedFormat
+from dflash_app.backends.torch.drafter_marks import FormatName, RawConfig, name_format
+from dflash_app.backends.torch.formats import deepspec, muse_assistant, speculators, zlab
+from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat
 
-_REFUSED: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    # name, words in what a config calls its model, parts of tensor names
-    ("Domino", ("domino",), ("prefix_gru", "embed_proj")),
-    ("DSpark", (), ("markov_", "confidence_head", "confidence_proj")),
-    ("EAGLE", ("eagle",), ("midlayer",)),
-    ("Laguna", ("laguna",), ()),
-    ("MiMo (attention sinks)", ("mimo",), ("attention_sink_bias",)),
-    ("LiLiCorr", ("lilicorr",), ("lilicorr.",)),
-)
-_PLAIN_ATTENTION = ("gqa", "mha")
-_PLAIN_PROJECTORS = ("dflash", "dflash2")
+_FORMATS: dict[FormatName, CheckpointFormat] = {
+    "z-lab": zlab.ZLAB,
+    "speculators": speculators.SPECULATORS,
+    "DeepSpec": deepspec.DEEPSPEC,
+    "muse_glimmer_assistant": muse_assistant.MUSE_ASSISTANT,
+}
 
 
 def check_format(raw: RawConfig, tensor_names: Iterable[str]) -> CheckpointFormat:
-    """Find out how a drafter is to be read, or refuse it.
-
-    Args:
-        raw: the parsed config.json.
-        tensor_names: names in the checkpoint.
-
-    Raises:
-        UnsupportedFormat: naming the format or the part that is not implemented.
-    """
-    names = set(tensor_names)
-    _refuse_other_formats(raw, names)
-    _refuse_unknown_parts(raw)
-    if "speculators_model_type" in raw or "transformer_layer_config" in raw:
-        return speculators.SPECULATORS
-    if raw.get("model_type") == muse_assistant.MODEL_TYPE:
-        return muse_assistant.MUSE_ASSISTANT
-    if deepspec.ARCHITECTURE in _architectures(raw):
-        return deepspec.DEEPSPEC
-    if not {"fc.weight", "hidden_norm.weight"} <= names:
-        raise UnsupportedFormat(
-            "This folder holds no DFlash drafter (it has no fc.weight and hidden_norm.weight): "
-            "choose a z-lab DFlash drafter."
-        )
-    return ZLAB
-
-
-def _refuse_other_formats(raw: RawConfig, tensor_names: set[str]) -> None:
-    said = [raw.get("model_type"), raw.get("speculators_model_type"), raw.get("projector_type")]
-    words = " ".join(str(word) for word in [*said, *_architectures(raw)]).lower()
-    words += " " + str(_nested(raw).get("projector_type")).lower()
-    for name, config_words, tensor_words in _REFUSED:
-        in_config = any(word in words for word in config_words)
-        if in_config or any(word in tensor for word in tensor_words for tensor in tensor_names):
-            raise _refusal(name)
-    if "dspark" in words and not _is_headless_dspark(raw):
-        raise _refusal("DSpark")
-    model_type = raw.get("speculators_model_type", "dflash")
-    if model_type not in speculators.MODEL_TYPES:
-        raise _refusal(f"speculators {model_type}")
-
-
-def _is_headless_dspark(raw: RawConfig) -> bool:
-    """DeepSpec writes DFlash as a DSpark model whose heads are switched off."""
-    heads = raw.get("markov_rank") or raw.get("enable_confidence_head")
-    return deepspec.ARCHITECTURE in _architectures(raw) and not heads
-
-
-def _refuse_unknown_parts(raw: RawConfig) -> None:
-    """Refuse what loads without complaint and then drafts nonsense."""
-    nested = _nested(raw)
-    modes = nested.get("attention_modes") or [nested.get("attention_mode", "gqa")]
-    projector = nested.get("projector_type", raw.get("projector_type")) or "dflash"
-    parts = {
-        "attention sinks": nested.get("attention_sink_bias") or raw.get("attention_sink_bias"),
-        f"{' and '.join(map(str, modes))} attention": any(
-            mode not in _PLAIN_ATTENTION for mode in modes
-        ),
-        f"a {projector} projector": projector not in _PLAIN_PROJECTORS,
-        "shifted labels (shift_label)": nested.get("shift_label") or raw.get("shift_label"),
-        "quantised weights": raw.get("quantization_config"),
-    }
-    for part, present in parts.items():
-        if present:
-            raise UnsupportedFormat(
-                f"This drafter has {part}, which is not supported yet: choose a z-lab DFlash "
-                "drafter in full precision."
-            )
-
-
-def _refusal(name: str) -> UnsupportedFormat:
-    return UnsupportedFormat(
-        f"This drafter is in the {name} format, which is not supported yet: "
-        "choose a z-lab DFlash drafter."
-    )
-
-
-def _nested(raw: RawConfig) -> dict[str, Any]:
-    return raw.get("dflash_config") or {}
-
-
-def _architectures(raw: RawConfig) -> list[str]:
-    return [str(name) for name in raw.get("architectures") or ()]
+    """Find out how a drafter is to be read, or refuse it: see `name_format`."""
+    return _FORMATS[name_format(raw, tensor_names)]

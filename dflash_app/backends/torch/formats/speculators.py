@@ -11,10 +11,10 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from dflash_app.backends.torch.dflash_config import transformers_config
-from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat, RawConfig
+from dflash_app.backends.torch.drafter_marks import RawConfig
+from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat
 from dflash_app.errors import LoadError, UnsupportedFormat
 
-MODEL_TYPES = ("dflash", "dflash2")
 _LAYER_TYPES = ("qwen3", "llama")
 _DEFAULT_BLOCK_SIZE = 8
 _SELECTOR_KEYS = ("conv_kernel_size", "conv_group_size", "selector_rank", "selector_top_k")

@@ -6,7 +6,8 @@ Model-Optimizer states causality and windows in `dflash_config` (`causal`, `use_
 
 from typing import Any
 
-from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat, RawConfig
+from dflash_app.backends.torch.drafter_marks import RawConfig
+from dflash_app.backends.torch.formats.checkpoint_format import CheckpointFormat
 
 
 def _without_code(raw: RawConfig) -> dict[str, Any]:

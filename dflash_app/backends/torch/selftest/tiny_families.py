@@ -20,6 +20,7 @@ from transformers import (
     GlmMoeDsaConfig,
     GptOssConfig,
     Kimi_K25Config,
+    Lfm2Config,
     LlamaConfig,
     MiniMaxM2Config,
     MuseGlimmerConfig,
@@ -38,6 +39,8 @@ HIDDEN_SIZE = 32
 WINDOW = 12
 """Of every sliding layer; prompts of the tests are shorter and longer."""
 
+_NUM_EXPERTS = 4
+
 _BASE: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
     "hidden_size": HIDDEN_SIZE,
@@ -52,7 +55,11 @@ _BASE: dict[str, Any] = {
     "pad_token_id": None,
     "tie_word_embeddings": False,
 }
-_MOE: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+_MOE: dict[str, Any] = {
+    "num_experts": _NUM_EXPERTS,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
 _GDN: dict[str, Any] = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
@@ -67,7 +74,7 @@ _MLA: dict[str, Any] = {
     "qk_nope_head_dim": 8,
     "v_head_dim": 8,
     "num_key_value_heads": 4,
-    "n_routed_experts": 4,
+    "n_routed_experts": _NUM_EXPERTS,
     "n_shared_experts": 1,
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 24,
@@ -139,13 +146,19 @@ def _muse_glimmer() -> MuseGlimmerConfig:
     )
 
 
+def _lfm2() -> Lfm2Config:
+    shape = _shape(layer_types=["conv", "conv", "full_attention", "conv"])
+    del shape["head_dim"]
+    return Lfm2Config(**shape)
+
+
 def _deepseek_v4() -> DeepseekV4Config:
     shape = _shape(
         moe_intermediate_size=24,
         num_key_value_heads=1,
         head_dim=16,
         q_lora_rank=16,
-        n_routed_experts=4,
+        n_routed_experts=_NUM_EXPERTS,
         num_experts_per_tok=2,
         layer_types=[
             "sliding_attention",
@@ -183,7 +196,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "gpt_oss": lambda: GptOssConfig(
         **_shape(
             sliding_window=WINDOW,
-            num_local_experts=4,
+            num_local_experts=_NUM_EXPERTS,
             num_experts_per_tok=2,
             rope_parameters={
                 "rope_type": "yarn",
@@ -199,7 +212,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
         **_shape(
             **_GEMMA,
             enable_moe_block=True,
-            num_experts=4,
+            num_experts=_NUM_EXPERTS,
             top_k_experts=2,
             moe_intermediate_size=24,
         )
@@ -211,7 +224,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "deepseek_v3": lambda: DeepseekV3Config(**_shape(**_MLA)),
     "kimi_k25": _kimi_k25,
     "minimax_m2": lambda: MiniMaxM2Config(
-        **_shape(num_local_experts=4, num_experts_per_tok=2, rotary_dim=4)
+        **_shape(num_local_experts=_NUM_EXPERTS, num_experts_per_tok=2, rotary_dim=4)
     ),
     "glm_moe_dsa": lambda: GlmMoeDsaConfig(
         **_shape(
@@ -242,24 +255,41 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 }
 """By name: the `model_type`, and after a space what makes this variant of it."""
 
+UNLISTED = "lfm2"
+"""A family that `ROLLBACK_KINDS` does not have, with a recurrent state: snapshots are for such."""
+
 _IMAGE_TEXT = ("kimi_k25", "muse_glimmer")
 
 
-def build_model(name: str, *, whole: bool = False, **changes: Any) -> PreTrainedModel:
+def _choose_every_expert(text: Any) -> None:
+    for key in ("num_experts_per_tok", "top_k_experts"):
+        if hasattr(text, key):
+            setattr(text, key, _NUM_EXPERTS)
+    if hasattr(text, "n_group"):
+        text.topk_group = text.n_group
+
+
+def build_model(
+    name: str, *, whole: bool = False, every_expert: bool = False, **changes: Any
+) -> PreTrainedModel:
     """A random model in eval mode, the same at every call.
 
     Args:
-        name: a key of `CONFIGS`.
+        name: a key of `CONFIGS`, or `UNLISTED`.
         whole: a wrapper with its vision tower, as its checkpoint is published, also where the text
             model alone could be made.
+        every_expert: send each token through all experts. A choice between two of them that
+            rounding decides moves logits by whole units: in low precision it would hide the rest.
         changes: to the config, at its top.
     """
-    config = CONFIGS[name]()
+    config = _lfm2() if name == UNLISTED else CONFIGS[name]()
     config = type(config).from_dict({**config.to_dict(), **changes})
+    if every_expert:
+        _choose_every_expert(config.get_text_config(decoder=True))
     image_text = config.model_type in _IMAGE_TEXT or (whole and hasattr(config, "vision_config"))
     auto: Any = AutoModelForImageTextToText if image_text else AutoModelForCausalLM
     torch.manual_seed(1)
-    model: PreTrainedModel = auto.from_config(config)
+    model: Any = auto.from_config(config)
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     with torch.no_grad():
         for path, parameter in model.named_parameters():
@@ -274,5 +304,6 @@ def build_model(name: str, *, whole: bool = False, **changes: Any) -> PreTrained
                 torch.nn.init.normal_(parameter)
         for path, buffer in model.named_buffers():
             if path.endswith("tid2eid"):
-                buffer.random_(0, 4)
-    return model.eval().requires_grad_(False)
+                buffer.random_(0, _NUM_EXPERTS)
+    frozen: PreTrainedModel = model.eval().requires_grad_(False)
+    return frozen

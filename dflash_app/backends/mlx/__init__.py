@@ -1,0 +1,1 @@
+"""MLX backend: Apple Silicon, and any CPU that MLX runs on."""

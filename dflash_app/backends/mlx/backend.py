@@ -1,0 +1,162 @@
+"""MLX as a backend: pairs in, loaded pairs out. MLX itself is imported when first needed."""
+
+import platform
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from dflash_app.engine.local import LocalPair
+from dflash_app.engine.protocol import LoadedPair, LoadOptions
+from dflash_app.engine.worker import Worker
+from dflash_app.errors import BackendUnavailable, PairNotReady
+from dflash_app.hub.cache import pair_state
+from dflash_app.registry.pair import Pair
+
+if TYPE_CHECKING:
+    from dflash_app.backends.mlx.models import MlxModels
+    from dflash_app.backends.mlx.target import MlxTarget
+
+TargetKey = tuple[Path, LoadOptions]
+"""Folder, and what of the options makes a target, device and dtype chosen."""
+
+OLDEST_MACOS = 14
+
+
+class MlxBackend:
+    """`engine.protocol.Backend` on MLX and mlx-lm."""
+
+    name = "mlx"
+
+    def __init__(self) -> None:
+        # Weak: a target lives as long as a loaded pair uses it, and no longer.
+        self._targets: WeakValueDictionary[TargetKey, MlxTarget] = WeakValueDictionary()
+
+    def unavailable_reason(self) -> str | None:
+        """None where MLX and mlx-lm are installed and this machine can run them, else the cure."""
+        if sys.platform == "darwin" and platform.machine() != "arm64":
+            return "MLX needs a Mac with Apple Silicon: use the torch backend."
+        macos = platform.mac_ver()[0]
+        if macos and int(macos.split(".")[0]) < OLDEST_MACOS:
+            return f"MLX needs macOS {OLDEST_MACOS}: update macOS, or use the torch backend."
+        if find_spec("mlx") is None or find_spec("mlx_lm") is None:
+            return "MLX is not installed: run `pip install 'dflash-studio[mlx]'`."
+        return None
+
+    def unsupported_reason(
+        self, pair: Pair, target_dir: Path | None, drafter_dir: Path | None
+    ) -> str | None:
+        """Why a pair's family or format cannot run here: see `support.unsupported_reason`."""
+        from dflash_app.backends.mlx.support import unsupported_reason
+
+        return unsupported_reason(pair, target_dir, drafter_dir)
+
+    def check(self, pair: Pair, options: LoadOptions) -> None:
+        """Refuse what `load` would refuse, as far as configs and headers tell; see `PairChecker`.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable.
+        """
+        target_dir, drafter_dir = self._folders(pair, options)
+        _import_mlx()
+        from dflash_app.backends.mlx.borrowed import check_pair, load_tokenizer
+        from dflash_app.backends.mlx.loading import check_target
+
+        check_target(target_dir, options)
+        load_tokenizer(target_dir)
+        if drafter_dir is not None:
+            check_pair(target_dir, drafter_dir, pair)
+
+    def load(self, pair: Pair, options: LoadOptions) -> LoadedPair:
+        """Load a pair that is on this machine, on a worker thread of its own.
+
+        A target that another loaded pair holds with the same options is shared, not loaded again:
+        to change only the drafter, load the new pair before closing the old one.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable.
+        """
+        target_dir, drafter_dir = self._folders(pair, options)
+        _import_mlx()
+        from dflash_app.backends.mlx.borrowed import load_tokenizer
+
+        tokenizer = load_tokenizer(target_dir)
+        eos_id = getattr(tokenizer, "eos_token_id", None)
+        eos_ids = () if eos_id is None else (int(eos_id),)
+        worker = Worker(f"decode-{pair.name}")
+        try:
+            models, warnings = worker.call(
+                lambda: self._load(pair, target_dir, drafter_dir, options, eos_ids)
+            )
+        except BaseException:
+            worker.close()
+            raise
+        return LocalPair(
+            name=pair.name,
+            backend=self.name,
+            tokenizer=tokenizer,
+            models=models,
+            worker=worker,
+            warnings=warnings,
+        )
+
+    def _folders(self, pair: Pair, options: LoadOptions) -> tuple[Path, Path | None]:
+        """Where target and drafter are; no drafter where none is wanted."""
+        reason = self.unavailable_reason()
+        if reason is not None:
+            raise BackendUnavailable(reason)
+        state = pair_state(pair)
+        wants_drafter = options.drafter and pair.drafter is not None
+        if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
+            raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
+        return state.target_dir, state.drafter_dir if wants_drafter else None
+
+    def _load(
+        self,
+        pair: Pair,
+        target_dir: Path,
+        drafter_dir: Path | None,
+        options: LoadOptions,
+        eos_ids: tuple[int, ...],
+    ) -> "tuple[MlxModels, tuple[str, ...]]":
+        from dflash_app.backends.mlx.borrowed import check_pair
+        from dflash_app.backends.mlx.loading import (
+            check_target,
+            choose_device,
+            choose_dtype,
+            load_models,
+            say_device,
+        )
+
+        # Before the target is read, which may take minutes.
+        check_target(target_dir, options)
+        warnings: tuple[str, ...] = ()
+        if drafter_dir is not None:
+            warnings = check_pair(target_dir, drafter_dir, pair)
+        device = choose_device(options.device)
+        chosen = replace(
+            options, device=say_device(device), dtype=str(choose_dtype(options.dtype, device))
+        )
+        key = (target_dir.resolve(), chosen.of_target())
+        models = load_models(
+            target_dir, drafter_dir, options, eos_ids=eos_ids, target=self._targets.get(key)
+        )
+        self._targets[key] = models.target
+        return models, warnings
+
+
+def _import_mlx() -> None:
+    """Find out whether MLX starts: a Mac without Metal, or a wheel without its library, cannot.
+
+    Raises:
+        BackendUnavailable: it does not.
+    """
+    try:
+        import mlx.core  # noqa: F401 only whether it can
+    except (ImportError, RuntimeError) as error:
+        raise BackendUnavailable(
+            f"MLX cannot start here ({error}): run `pip install 'dflash-studio[mlx]'` again, or "
+            "use the torch backend."
+        ) from error

@@ -1,0 +1,209 @@
+"""One request on one device, batch 1: its caches, its sampler, its random state."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from dflash_app.backends.mlx.acceptance import (
+    RandomState,
+    draw,
+    greedy_accept,
+    penalise_repetition,
+    rejection_accept,
+    sampling_probs,
+)
+from dflash_app.backends.mlx.dflash import DFlashDrafter, Proposal
+from dflash_app.backends.mlx.prefix import Prefix, PrefixSlot
+from dflash_app.backends.mlx.target import MlxTarget
+from dflash_app.engine.protocol import Verified
+from dflash_app.request import SamplingParams
+
+_CONFIDENCE_SCALE = 1_000_000
+"""Confidences cross to the host as millionths, in the same integer array as the tokens."""
+
+
+class MlxLane:
+    """`engine.protocol.Lane` on a cache that goes back.
+
+    MLX computes when it is asked to. Drafts are asked for while the target's forward is still being
+    described, and what is kept of a step while the next one is: so the device does not wait for
+    Python, and the host waits once a step.
+
+    Args:
+        target: decides every token.
+        drafter: None decodes plainly.
+        sampling: of both; one random state draws for both.
+        block_size: query width of the drafter, anchor included.
+        prefix: what an earlier lane read and this one goes on from; None starts with nothing.
+        slot: where this lane leaves its caches; None frees them.
+    """
+
+    def __init__(
+        self,
+        target: MlxTarget,
+        drafter: DFlashDrafter | None,
+        sampling: SamplingParams,
+        block_size: int | None = None,
+        *,
+        prefix: Prefix | None = None,
+        slot: PrefixSlot | None = None,
+    ) -> None:
+        self._prefix = prefix or Prefix(target.new_cache())
+        self._slot = slot
+        # False while the caches may hold what is not in the prefix's ids, or half a forward.
+        self._settled = True
+        self._target = target
+        self._drafter = drafter
+        self._sampling = sampling
+        self._taps = drafter.config.target_layer_ids if drafter is not None else ()
+        self._num_masks = 0
+        if drafter is not None:
+            self._num_masks = (block_size or drafter.config.block_size) - 1
+        self._last_logits: mx.array | None = None
+        self._anchor: mx.array | None = None
+        # The tokens in the cache, kept only where a penalty asks what came before.
+        self._history: mx.array | None = None
+        if sampling.penalises:
+            self._history = mx.array(self._prefix.token_ids, dtype=mx.int32)
+        self._random = RandomState(sampling.seed)
+
+    @property
+    def length(self) -> int:
+        """Tokens in the target's cache."""
+        return self._prefix.length
+
+    def extend(self, token_ids: Sequence[int]) -> None:
+        """Prefill a chunk of the prompt: target forward, drafter context, last logits."""
+        self._settled = False
+        ids = mx.array(list(token_ids), dtype=mx.int32)
+        self._last_logits, tapped = self._target.forward(ids, self._prefix.cache, 1, self._taps)
+        self._prefix.token_ids += token_ids
+        self._prefix.crop(self.length)  # a prompt stays: nothing is kept to take it back
+        self._append_context(tapped)
+        self._remember(ids)
+        mx.eval(self._last_logits, self._prefix.cache.arrays(), self._prefix.context.arrays())
+        self._settled = True
+
+    def set_savepoint(self) -> None:
+        """Let a later lane go back to what is held now; see `Prefix.go_back`."""
+        self._prefix.set_savepoint()
+
+    def first_token(self) -> int:
+        """Sample the first output token from the last prefilled position; it becomes the anchor."""
+        if self._last_logits is None:
+            raise ValueError("extend() a prompt before asking for the first token")
+        logits = self._penalised(self._last_logits)
+        if self._sampling.greedy:
+            token = logits.argmax(axis=-1).astype(mx.int32)
+        else:
+            token = draw(sampling_probs(logits, self._sampling), self._random)
+        self._last_logits = None
+        self._anchor = token
+        token_id: Any = token.item()
+        return int(token_id)
+
+    def propose(self, num_draft: int) -> Proposal:
+        """Draft `num_draft` tokens after the anchor; 0 drafts nothing (AR).
+
+        The query is as wide as the block whatever `num_draft` is: the drafter was trained so.
+        """
+        anchor = self._anchor_id()
+        if num_draft == 0 or self._drafter is None:
+            return Proposal(anchor[:0])
+        masks = mx.full((self._num_masks,), self._drafter.config.mask_token_id, dtype=mx.int32)
+        block = mx.concatenate([anchor, masks])[None]
+        hidden = self._drafter.draft(
+            self._drafter.embed(block, self._target.embedding), self._prefix.context, self.length
+        )
+        proposal = self._drafter.propose(
+            hidden[0, :num_draft],
+            anchor,
+            self._target.head,
+            None if self._sampling.greedy else self._sample,
+        )
+        mx.async_eval(proposal.token_ids)
+        return proposal
+
+    def verify(self, draft: Proposal) -> Verified:
+        """Run the target over anchor and drafts, accept, and take the bonus token as new anchor.
+
+        The caches keep every position until `rewind`. Costs the step's one wait for the device.
+        """
+        self._settled = False
+        num_draft = draft.token_ids.shape[0]
+        ids = mx.concatenate([self._anchor_id(), draft.token_ids])
+        logits, tapped = self._target.forward(ids, self._prefix.cache, num_draft + 1, self._taps)
+        self._remember(ids)
+        num_accepted, bonus = self._accept(draft, self._penalised(logits))
+        anchor_id, verified = _to_host(ids, draft.confidences, num_accepted, bonus)
+        if tapped is not None:
+            self._append_context(tapped[:, : verified.num_accepted + 1])
+            mx.async_eval(self._prefix.context.arrays())
+        self._prefix.token_ids += (anchor_id, *verified.drafted_ids)
+        self._anchor = bonus[None]
+        return verified
+
+    def rewind(self, length: int) -> None:
+        """Keep the first `length` tokens of the caches and forget the rest."""
+        self._prefix.crop(length)
+        if self._history is not None:
+            self._history = self._history[:length]
+        self._settled = True
+
+    def close(self) -> None:
+        """Leave the caches to the next lane or free them; free them after an error in a forward."""
+        if self._slot is not None and self._settled:
+            self._slot.put(self._prefix)
+        self._prefix, self._slot = Prefix(self._target.new_cache()), None
+        self._last_logits = self._anchor = self._history = None
+
+    def _accept(self, draft: Proposal, logits: mx.array) -> tuple[mx.array, mx.array]:
+        if self._sampling.greedy:
+            return greedy_accept(draft.token_ids, logits)
+        probs = sampling_probs(logits, self._sampling)
+        if draft.probs is None:
+            return mx.array(0, dtype=mx.int32), draw(probs, self._random)[0]
+        return rejection_accept(draft.token_ids, draft.probs, probs, self._random)
+
+    def _sample(self, scores: mx.array) -> tuple[mx.array, mx.array]:
+        probs = sampling_probs(scores, self._sampling)
+        return probs, draw(probs, self._random)
+
+    def _remember(self, ids: mx.array) -> None:
+        if self._history is not None:
+            self._history = mx.concatenate([self._history, ids])
+
+    def _penalised(self, logits: mx.array) -> mx.array:
+        """The target's logits of the last positions under what came before each of them."""
+        if self._history is None:
+            return logits
+        return penalise_repetition(logits, self._history, self._sampling.repetition_penalty)
+
+    def _append_context(self, tapped: mx.array | None) -> None:
+        if self._drafter is None or tapped is None:
+            return
+        context = self._prefix.context
+        context.append(self._drafter.project_context(tapped, context.length))
+
+    def _anchor_id(self) -> mx.array:
+        """[1] int32."""
+        if self._anchor is None:
+            raise ValueError("first_token() makes the anchor: call it before drafting")
+        return self._anchor
+
+
+def _to_host(
+    ids: mx.array, confidences: mx.array | None, num_accepted: mx.array, bonus: mx.array
+) -> tuple[int, Verified]:
+    """Read the anchor and the drafts, acceptance, bonus and confidences in one transfer."""
+    num_draft = ids.shape[0] - 1
+    parts = [mx.stack([num_accepted, bonus]), ids]
+    if confidences is not None:
+        parts.append((confidences * _CONFIDENCE_SCALE).astype(mx.int32))
+    read: Any = mx.concatenate(parts).tolist()
+    accepted, bonus_id, anchor_id, *rest = read
+    scaled = None
+    if confidences is not None:
+        scaled = tuple(value / _CONFIDENCE_SCALE for value in rest[num_draft:])
+    return anchor_id, Verified(tuple(rest[:num_draft]), accepted, bonus_id, scaled)

@@ -1,0 +1,142 @@
+"""Target and drafter in memory on one device, and the lanes opened on them."""
+
+import gc
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from dflash_app.backends.mlx.dflash import DFlashDrafter
+from dflash_app.backends.mlx.lane import MlxLane
+from dflash_app.backends.mlx.memory import MemoryLimits, room_warning
+from dflash_app.backends.mlx.prefix import PrefixSlot
+from dflash_app.backends.mlx.rollback import needs_savepoints
+from dflash_app.backends.mlx.target import MlxTarget
+from dflash_app.backends.mlx.weights import weight_bytes
+from dflash_app.errors import RequestError
+from dflash_app.request import MAX_BLOCK_SIZE, Mode, SamplingParams
+
+
+class MlxModels:
+    """`engine.protocol.LoadedModels`.
+
+    Args:
+        target: may be shared with other models.
+        drafter: None decodes plainly only.
+        eos_ids: tokens that end a turn beside those that the target's configs name.
+        device: "cpu" or "gpu".
+        drafter_quantization: what the drafter's weights are stored as.
+        limits: of the device's memory, where it has any.
+    """
+
+    def __init__(
+        self,
+        target: MlxTarget,
+        drafter: DFlashDrafter | None,
+        eos_ids: Iterable[int] = (),
+        *,
+        device: str = "cpu",
+        drafter_quantization: str | None = None,
+        limits: MemoryLimits | None = None,
+    ) -> None:
+        self._target: MlxTarget | None = target
+        self._drafter = drafter
+        self.context_length = target.context_length
+        self.block_size = drafter.config.block_size if drafter is not None else None
+        # Its layers take any width: what is above the trained one is an experiment, and said.
+        self.max_block_size = MAX_BLOCK_SIZE if drafter is not None else None
+        self.eos_ids = target.eos_ids | frozenset(eos_ids)
+        self.device = device
+        self.dtype = str(target.dtype).removeprefix("mlx.core.")
+        self.rollback_kind: str = target.rollback_kind
+        self.quantization = target.quantization
+        self.drafter_quantization = drafter_quantization
+        said = (_rounding_warning(self.dtype), room_warning(self.memory_bytes(), limits))
+        self.warnings = tuple(sentence for sentence in said if sentence)
+        self.need_savepoints = needs_savepoints(target.new_cache())
+        self._left_by_last_lane = PrefixSlot()
+
+    @property
+    def target(self) -> MlxTarget:
+        """The target.
+
+        Raises:
+            RequestError: the models are closed.
+        """
+        if self._target is None:
+            raise RequestError("The pair is no longer loaded: load it again.")
+        return self._target
+
+    def open_lane(
+        self,
+        sampling: SamplingParams,
+        mode: Mode,
+        block_size: int | None = None,
+        prompt_ids: Sequence[int] | None = None,
+    ) -> MlxLane:
+        """Open a lane; what the last one left is reused or freed.
+
+        Args:
+            sampling: how tokens are drawn.
+            mode: "ar" needs no drafter.
+            block_size: None takes the drafter's own.
+            prompt_ids: what the lane will read, to reuse what it can of it and to leave its caches
+                to the next lane; None starts with nothing and leaves nothing.
+
+        Raises:
+            RequestError: the mode needs a drafter and none is loaded, or the block is too large.
+        """
+        if mode == "ar":
+            return self._lane(None, sampling, None, prompt_ids)
+        if self._drafter is None or self.max_block_size is None:
+            raise RequestError(
+                "DFlash needs a drafter and none is loaded: load a pair with one, or use mode 'ar'."
+            )
+        if block_size is not None and not 2 <= block_size <= self.max_block_size:
+            raise RequestError(
+                f"This drafter takes blocks of 2 to {self.max_block_size} tokens, not "
+                f"{block_size}: choose one in that range."
+            )
+        return self._lane(self._drafter, sampling, block_size, prompt_ids)
+
+    def next_logits(self, token_ids: Sequence[int], candidates: Sequence[int]) -> tuple[float, ...]:
+        """The target's own logits of `candidates` after `token_ids`, from one plain forward."""
+        ids = mx.array(list(token_ids), dtype=mx.int32)
+        logits, _ = self.target.forward(ids, self.target.new_cache(), 1)
+        chosen: Any = logits[0, mx.array(list(candidates))].astype(mx.float32).tolist()
+        return tuple(chosen)
+
+    def memory_bytes(self) -> int:
+        """Bytes held in weights (target and drafter)."""
+        held = 0 if self._target is None else self._target.memory_bytes()
+        if self._drafter is not None:
+            held += weight_bytes(self._drafter)
+        return held
+
+    def close(self) -> None:
+        """Free the weights and what a lane left; a target that other models share stays."""
+        self._target = self._drafter = None
+        self._left_by_last_lane = PrefixSlot()
+        gc.collect()
+        mx.clear_cache()
+
+    def _lane(
+        self,
+        drafter: DFlashDrafter | None,
+        sampling: SamplingParams,
+        block_size: int | None,
+        prompt_ids: Sequence[int] | None,
+    ) -> MlxLane:
+        slot = self._left_by_last_lane
+        prefix = slot.take(prompt_ids or (), drafting=drafter is not None)
+        leave_to = None if prompt_ids is None else slot
+        return MlxLane(self.target, drafter, sampling, block_size, prefix=prefix, slot=leave_to)
+
+
+def _rounding_warning(dtype: str) -> str | None:
+    if dtype == "float32":
+        return None
+    return (
+        f"In {dtype}, DFlash and plain decoding may differ where two tokens are nearly tied, as "
+        "any two batch sizes may: comparing tells by the margin of their logits."
+    )

@@ -1,0 +1,76 @@
+"""Weights in 4 or 8 bits: MLX's own affine quantisation in groups, on load or in the checkpoint."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlx import nn
+
+from dflash_app.errors import UnsupportedFormat
+
+BITS = {"4bit": 4, "8bit": 8}
+"""What a load can be asked for, by its name."""
+
+GROUP_SIZE = 64
+"""Weights that share a scale; mlx-lm's and mlx-community's default."""
+
+_READ_METHODS = ("mxfp4", "mxfp8", "awq", "gptq", "compressed-tensors", "modelopt")
+"""Of `quantization_config`: what mlx-lm turns into its own formats; it refuses variants itself."""
+
+
+def stored_as(config: Mapping[str, Any]) -> str | None:
+    """What a checkpoint's weights are stored as: "4bit", "mxfp4"; None where they are full."""
+    own = config.get("quantization")
+    if isinstance(own, dict):
+        mode = own.get("mode", "affine")
+        return f"{own.get('bits', 4)}bit" if mode == "affine" else str(mode)
+    foreign = config.get("quantization_config")
+    return str(foreign.get("quant_method")) if isinstance(foreign, dict) else None
+
+
+def check_storage(folder: Path, config: Mapping[str, Any], quantization: str | None) -> None:
+    """Refuse a quantisation that cannot be read or made here.
+
+    Args:
+        folder: of the target.
+        config: its parsed config.json.
+        quantization: asked for on load.
+
+    Raises:
+        UnsupportedFormat: naming the cure.
+    """
+    stored = stored_as(config)
+    if quantization is not None and stored is not None:
+        raise UnsupportedFormat(
+            f"The target in {folder} is stored as {stored} already: leave the precision on auto."
+        )
+    foreign = stored if "quantization" not in config else None
+    if foreign is not None and foreign not in _READ_METHODS:
+        raise UnsupportedFormat(
+            f"The target in {folder} is stored as {foreign}, which mlx-lm does not read: choose an "
+            "mlx-community conversion, or use the torch backend."
+        )
+
+
+def quantize(model: nn.Module, name: str) -> None:
+    """Store linear weights and embeddings in fewer bits; the model is changed in place.
+
+    Args:
+        model: a target of mlx-lm or a drafter. What a family keeps in more bits stays so.
+        name: a key of `BITS`.
+
+    Raises:
+        UnsupportedFormat: another name.
+    """
+    if name not in BITS:
+        raise UnsupportedFormat(
+            f"MLX does not store weights as {name}: use {' or '.join(BITS)}, or the torch backend."
+        )
+    predicate = getattr(model, "quant_predicate", None)
+
+    def choose(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        if not hasattr(module, "to_quantized") or module.weight.shape[-1] % GROUP_SIZE:
+            return False
+        return True if predicate is None else predicate(path, module)
+
+    nn.quantize(model, GROUP_SIZE, BITS[name], class_predicate=choose)

@@ -1,0 +1,35 @@
+"""Whether this backend can run a pair at all, told from the registry and small files.
+
+Needs no tensor library: the list of pairs asks it for every row.
+"""
+
+from pathlib import Path
+
+from dflash_app.backends.torch.drafter_marks import name_format
+from dflash_app.backends.torch.families import rollback_of
+from dflash_app.backends.torch.headers import stored_tensors
+from dflash_app.backends.torch.weights import read_json
+from dflash_app.errors import LoadError, UnsupportedFormat
+from dflash_app.registry.pair import UNKNOWN_FAMILY, Pair
+
+
+def unsupported_reason(pair: Pair, target_dir: Path | None, drafter_dir: Path | None) -> str | None:
+    """Why a pair cannot run here whatever is downloaded; None where it can or nobody knows.
+
+    Args:
+        pair: a registry row, whose family counts until the target is on disk.
+        target_dir: the target's folder where it is complete.
+        drafter_dir: the drafter's folder where it is complete.
+    """
+    try:
+        if target_dir is not None:
+            rollback_of(read_json(target_dir / "config.json").get("model_type"))
+        elif pair.family != UNKNOWN_FAMILY:
+            rollback_of(pair.family)
+        if drafter_dir is not None:
+            name_format(read_json(drafter_dir / "config.json"), stored_tensors(drafter_dir))
+    except UnsupportedFormat as error:
+        return str(error)
+    except LoadError:
+        return None  # damaged: loading it says what is
+    return None

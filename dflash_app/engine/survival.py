@@ -1,0 +1,71 @@
+"""How far drafts get: the probability that a step accepts the draft at each position."""
+
+from collections.abc import Sequence
+
+PRIOR_RATE = 0.9
+"""Accepted share of the drafts that are looked at, before anything was seen. Hopeful: who starts
+with few drafts learns nothing about the many, and a block that is refused tells at once."""
+PRIOR_WEIGHT = 16.0
+"""Drafts that the prior counts for: a reply of a few steps must not be judged by one of them."""
+SHARED_WEIGHT = 8.0
+"""Drafts that the rate of all positions counts for at each position."""
+KEPT_PER_TOKEN = 0.98
+"""Share of the evidence that a further token leaves: text changes, so what came 100 tokens ago
+counts for an eighth."""
+LEAST_EVIDENCE = 24.0
+"""Drafts below which nothing is forgotten: what was seen last stays the best guess."""
+
+
+class Survival:
+    """The acceptance of one run, from what its steps accepted.
+
+    A draft is accepted only where all before it were, so each position has a rate of its own among
+    the steps that got there (a discrete hazard). A step that verified fewer drafts says nothing of
+    the later positions, and nothing is assumed: they lean on the rate of all positions.
+
+    The drafter's confidences are not used: they come back only after verification, for the drafts
+    that were verified, and there the outcome itself is known.
+
+    Args:
+        num_drafts: of the widest step.
+    """
+
+    def __init__(self, num_drafts: int) -> None:
+        self._reached = [0.0] * num_drafts
+        self._accepted = [0.0] * num_drafts
+        self._expected: Sequence[float] = ()
+        self._estimate()
+
+    def expected_tokens(self, width: int) -> float:
+        """Tokens that a step of `width` drafts commits on average, bonus token included."""
+        return self._expected[width]
+
+    def observe(self, num_drafted: int, num_accepted: int) -> None:
+        """Count a step.
+
+        Args:
+            num_drafted: drafts that were verified, at most `num_drafts`.
+            num_accepted: of these.
+        """
+        if sum(self._reached) > LEAST_EVIDENCE:
+            kept = KEPT_PER_TOKEN ** (num_accepted + 1)
+            self._reached = [kept * count for count in self._reached]
+            self._accepted = [kept * count for count in self._accepted]
+        for position in range(num_accepted):
+            self._reached[position] += 1.0
+            self._accepted[position] += 1.0
+        if num_accepted < num_drafted:
+            self._reached[num_accepted] += 1.0
+        self._estimate()
+
+    def _estimate(self) -> None:
+        shared_rate = (sum(self._accepted) + PRIOR_WEIGHT * PRIOR_RATE) / (
+            sum(self._reached) + PRIOR_WEIGHT
+        )
+        survival, total = 1.0, 1.0
+        expected = [total]
+        for accepted, reached in zip(self._accepted, self._reached, strict=True):
+            survival *= (accepted + SHARED_WEIGHT * shared_rate) / (reached + SHARED_WEIGHT)
+            total += survival
+            expected.append(total)
+        self._expected = expected

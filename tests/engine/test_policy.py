@@ -1,0 +1,194 @@
+"""Policies by replay: recorded acceptances of the embedded pair over given step costs."""
+
+import random
+
+import pytest
+
+from dflash_app.engine.policy import (
+    PLAIN,
+    SEEDED_NOTE,
+    AdaptiveDrafts,
+    DraftPolicy,
+    FixedDrafts,
+    SeededDrafts,
+)
+from dflash_app.engine.speculative import decode
+from dflash_app.engine.step_costs import StepCosts
+from dflash_app.events import StepDone
+from tests.engine.replay import (
+    COSTS,
+    NUM_DRAFTS,
+    Totals,
+    chance_replies,
+    compare_policies,
+    loaded,
+    recorded_replies,
+    replay,
+    steady,
+)
+from tests.engine.scripted import Costs, FakeTime, ScriptedLane, greedy, hashed, output
+
+RECORDED = recorded_replies()
+BY_CHANCE = {
+    f"right by chance {rate}": chance_replies([rate], 360, 4) for rate in (0.1, 0.3, 0.5, 0.7, 0.85)
+}
+FLAT = COSTS["GPU, verification nearly free"]
+EMBEDDED = COSTS["embedded pair on two cores"]
+STEEP = COSTS["CPU, each token costs a quarter"]
+GOOD, USELESS = [15] * 400, [0] * 400
+
+
+def learnt(costs) -> StepCosts:
+    """Costs as a pair has them after a first run."""
+    result = StepCosts(NUM_DRAFTS)
+    while result.unmeasured is not None:
+        result.observe(result.unmeasured, costs[result.unmeasured])
+    return result
+
+
+@pytest.mark.parametrize("policy", [PLAIN, FixedDrafts(1), FixedDrafts(15)])
+def test_fixed_drafts_never_change_and_never_say_anything(policy: DraftPolicy):
+    wanted = policy.num_draft()
+    for accepted in (0, wanted, 0):
+        assert policy.observe(wanted, accepted, 1.0) is None
+        assert policy.num_draft() == wanted
+
+
+def test_a_policy_refuses_a_negative_number_of_drafts():
+    with pytest.raises(ValueError, match="-1"):
+        FixedDrafts(-1)
+
+
+def test_seeded_drafts_are_fixed_and_say_once_why():
+    done = replay(SeededDrafts(15), [3] * 40, FLAT)
+    assert set(done.widths) == {15}
+    assert done.notes == [(0, SEEDED_NOTE)]
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_adaptive_is_within_5_percent_of_the_better_of_fixed_and_ar_on_every_kind(name):
+    replies = RECORDED | BY_CHANCE
+    totals = compare_policies(replies, COSTS[name], lambda source: steady(0.05, source))
+    assert {kind: t.regret for kind, t in totals.items() if t.regret > 1.05} == {}
+    low = {kind for kind, t in totals.items() if t.fixed > t.ar}
+    assert {"running on", "right by chance 0.1"} <= low
+    assert {kind for kind in low if totals[kind].adaptive >= totals[kind].fixed} == set()
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_adaptive_stays_within_7_percent_on_a_machine_shared_with_others(name):
+    totals = compare_policies(RECORDED | BY_CHANCE, COSTS[name], loaded)
+    assert {kind: t.regret for kind, t in totals.items() if t.regret > 1.07} == {}
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("rates", [(0.85, 0.15), (0.15, 0.7)])
+def test_adaptive_follows_text_that_changes_within_a_reply(name, rates):
+    replies = {"changing": chance_replies(rates, 720, 6)}
+    (total,) = compare_policies(replies, COSTS[name], lambda source: steady(0.05, source)).values()
+    assert total.regret < 1.07
+
+
+@pytest.mark.parametrize("kind", ["gibberish", "foreign", "running on"])
+def test_adaptive_beats_fixed_where_acceptance_is_low_and_drafts_cost(kind):
+    for name in COSTS:
+        totals = compare_policies({kind: RECORDED[kind]}, COSTS[name], lambda s: steady(0.05, s))
+        if COSTS[name][NUM_DRAFTS] > 1.5 * COSTS[name][1]:
+            assert totals[kind].adaptive < 0.95 * totals[kind].fixed, name
+        else:
+            assert totals[kind].regret < 1.05, name
+
+
+def test_what_a_first_run_costs_more_is_a_few_steps_whatever_comes():
+    for costs in COSTS.values():
+        for reply in (GOOD, USELESS):
+            total = Totals(
+                replay(FixedDrafts(15), reply, costs).seconds,
+                costs[0] * len(reply),
+                replay(AdaptiveDrafts(StepCosts(NUM_DRAFTS)), reply, costs).seconds,
+            )
+            assert total.adaptive - min(total.fixed, total.ar) < 8 * costs[15] + 6 * costs[0]
+
+
+def test_drafting_that_never_pays_falls_back_to_ar_and_tells_with_figures():
+    done = replay(AdaptiveDrafts(learnt(STEEP)), USELESS, STEEP)
+    assert len(done.notes) == 1
+    token, note = done.notes[0]
+    assert token < 20
+    assert note.startswith("AR fallback: drafting would cost more time than it saves here (accept")
+    assert done.widths.count(0) > 0.95 * len(done.widths)
+
+
+def test_trials_in_ar_fallback_lose_no_more_than_2_percent():
+    for costs in COSTS.values():
+        policy = AdaptiveDrafts(learnt(costs))
+        replay(policy, USELESS, costs)
+        done = replay(policy, [0] * 3_000, costs)
+        assert done.seconds < 1.02 * 3_000 * costs[0]
+        assert any(done.widths), "the other side is looked at now and then"
+
+
+def test_a_fallen_back_run_drafts_again_when_the_text_becomes_easy_and_says_so():
+    reply = [*USELESS, *[15 - token % 16 for token in range(400)]]
+    for costs in COSTS.values():
+        done = replay(AdaptiveDrafts(learnt(costs)), reply, costs)
+        starts = [note.split(":")[0] for _, note in done.notes]
+        assert starts == ["AR fallback", "Drafting again"]
+        assert 400 <= done.notes[1][0] < 550
+        assert min(done.widths[-5:]) >= 3
+
+
+def test_where_a_wide_step_is_dear_few_drafts_are_verified():
+    metal = COSTS["Metal 4-bit, another kernel from the 5th draft on"]
+    done = replay(AdaptiveDrafts(learnt(metal)), [3] * 600, metal)
+    assert set(done.widths[-50:]) <= {0, 2, 3, 4, 6}
+
+
+def test_where_wide_steps_are_nearly_free_and_drafts_good_the_whole_block_is_verified():
+    done = replay(AdaptiveDrafts(learnt(FLAT)), GOOD, FLAT)
+    assert set(done.widths) == {15}
+    assert done.notes == []
+
+
+def test_a_machine_that_becomes_slow_is_no_reason_to_stop_drafting():
+    speed = iter([*[1.0] * 60, *[2.5] * 1_000])
+    reply = [4] * 1_500
+    done = replay(AdaptiveDrafts(learnt(EMBEDDED)), reply, EMBEDDED, lambda: next(speed))
+    assert done.notes == []
+    assert done.widths.count(0) < 0.03 * len(done.widths)
+
+
+def test_single_slow_steps_are_no_reason_to_stop_drafting():
+    source = random.Random(2)
+    done = replay(
+        AdaptiveDrafts(learnt(EMBEDDED)),
+        [4] * 2_000,
+        EMBEDDED,
+        lambda: 6.0 if source.random() < 0.05 else 1.0,
+    )
+    assert done.notes == []
+
+
+def test_a_run_decodes_the_same_tokens_and_carries_the_note_in_the_step_where_it_begins():
+    prompt = (5, 3, 8, 1)
+    time = FakeTime()
+    lane = ScriptedLane(accepts=[0], time=time, costs=Costs(0.0, 1.0, 1.0))
+    events = list(
+        decode(
+            lane,
+            prompt,
+            policy=AdaptiveDrafts(StepCosts(3)),
+            max_new_tokens=150,
+            eos_ids=frozenset(),
+            context_length=lane.context_length,
+            clock=time,
+            cancelled=lambda: False,
+        )
+    )
+    assert output(events) == greedy(hashed, prompt, 150)
+    steps = [event for event in events if isinstance(event, StepDone)]
+    told = [index for index, step in enumerate(steps) if step.note]
+    assert len(told) == 1
+    assert steps[told[0]].drafted_ids == ()
+    assert (steps[told[0]].note or "").startswith("AR fallback")
+    assert any(step.drafted_ids for step in steps[: told[0]])
