@@ -218,7 +218,7 @@ def experiments(loaded: LoadedPair, request: GenerationRequest) -> tuple[str, ..
         return ()
     return (
         f"Block size {wanted} is an experiment, as this drafter was trained for {trained}: the "
-        "text stays the target's own, but drafts beyond were never trained.",
+        f"text stays the target's own, but drafts beyond {trained - 1} were never trained.",
     )
 
 

@@ -38,7 +38,8 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         str | None, typer.Option(help="cpu, cuda:0, mps, or auto: over all GPUs, CPU and disk.")
     ] = None,
     max_memory_gb: Annotated[
-        float | None, typer.Option(min=0, help="With --device auto, most weights on each GPU.")
+        float | None,
+        typer.Option(min=0, help="With --device auto: weights on each GPU, or in memory."),
     ] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="What is computed in.")] = None,
     quantization: Annotated[
@@ -53,6 +54,8 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
     threads: Annotated[int | None, typer.Option(min=1, help="Compute threads on a CPU.")] = None,
 ) -> None:
     """Answer a prompt in one mode, or race both."""
+    if compare and mode == "ar":
+        raise RequestError("--compare runs both modes: leave out --mode ar.")
     messages = [Message("system", system)] if system else []
     request = GenerationRequest(
         messages=(*messages, Message("user", _read_prompt(prompt))),

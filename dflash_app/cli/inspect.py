@@ -34,7 +34,7 @@ def inspect(
     from dflash_app.workspace import open_workspace
 
     with closing(open_workspace()) as workspace:
-        ref = _find(workspace.registry, model, "drafter")
+        ref = _find(workspace.registry, model, "model")
         found = inspect_folder(folder_of(ref))
         if isinstance(found, TargetInspection):
             if target is not None:

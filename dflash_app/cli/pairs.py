@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dflash_app.cli import terminal
+from dflash_app.errors import RegistryError
 
 if TYPE_CHECKING:
     from dflash_app.hub.cache import PairState
@@ -42,6 +43,8 @@ def add_pair(  # noqa: PLR0917 - a command's options are its parameters
     from dflash_app.registry.custom import read_ref
     from dflash_app.workspace import open_workspace
 
+    if not name.strip():
+        raise RegistryError("The pair's name is empty: give one such as my-pair.")
     target_ref = read_ref(target, target_revision, role="target")
     drafter_ref = read_ref(drafter, drafter_revision, role="drafter")
     with closing(open_workspace()) as workspace:

@@ -44,6 +44,12 @@ def read_ref(
     try:
         return ModelRef.model_validate(said)
     except ValidationError as error:
+        if "repo" in error.errors(include_url=False)[0]["loc"]:
+            raise RegistryError(
+                f"The {role} {_short(text)} is neither a folder nor a repository: give a path that "
+                "begins with '/', '~' or '.', or a repository id such as Qwen/Qwen3-8B, without "
+                "the hub's address."
+            ) from error
         raise _refused(f"The {role} cannot be used", error) from error
 
 
@@ -110,6 +116,11 @@ def _folder(text: str, allowed: bool) -> str:
     if not found:
         raise RegistryError(f"{text[:200]} is no folder of this machine: correct the path.")
     return str(folder)
+
+
+def _short(text: str) -> str:
+    """Quoted for a message; the end of a long one is left out."""
+    return repr(text if len(text) <= 60 else f"{text[:60]}…")
 
 
 def _refused(what: str, error: ValidationError) -> RegistryError:

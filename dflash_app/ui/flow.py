@@ -8,7 +8,8 @@ and the many belong to the events before and after it.
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -41,7 +42,7 @@ class Flow:
         """The first update."""
         return next(self._updates, {})
 
-    def live(self, outputs: Sequence[Any]) -> Iterator[Update]:
+    def live(self, outputs: Sequence[Any]) -> Generator[Update, None, None]:
         """The updates that change all of `outputs` and nothing else; others wait for the end.
 
         Closing this iterator closes the run. Only the first call gets any.
@@ -103,8 +104,15 @@ def connect_flow(
         return {**flow.begin(), state: flow}
 
     def show_live(flow: Flow | None) -> Iterator[Update]:
+        shown = False
         if flow is not None:
-            yield from flow.live(live)
+            with closing(flow.live(live)) as run:
+                for update in run:
+                    shown = True
+                    yield update
+        if not shown:
+            # Gradio empties every output of a generator that yields nothing.
+            yield {output: gr.skip() for output in live}
 
     def end(flow: Flow | None) -> Update:
         kept = flow.end() if flow is not None else None

@@ -204,7 +204,7 @@ def drafter_choices(workspace: Workspace, name: str | None) -> list[tuple[str, s
 
 
 def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str]]:
-    """Block sizes up to the one that the drafter was trained for, then those beyond."""
+    """Block sizes up to the one that the drafter was trained for, then the untrained ones."""
     pair = find_pair(workspace, name)
     own = pair.block_size if pair else None
     largest = own or BLOCK_SIZES[-1]
@@ -212,9 +212,7 @@ def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str
     choices = [(str(size), str(size)) for size in BLOCK_SIZES if size <= largest]
     if own:
         choices += [
-            (f"{size} (experiment: trained for {own})", str(size))
-            for size in EXPERIMENTAL_BLOCK_SIZES
-            if size > own
+            (f"{size} (untrained)", str(size)) for size in EXPERIMENTAL_BLOCK_SIZES if size > own
         ]
     return [auto, *choices]
 

@@ -82,6 +82,13 @@ class RunView:
         """The figures so far."""
         return summarize(self.events)
 
+    def reused(self) -> str:
+        """How much of the prompt was not read again; "" where all of it was."""
+        first = self.events[0] if self.events else None
+        if not isinstance(first, PrefillDone) or not first.num_reused:
+            return ""
+        return f" {first.num_reused:,} of {first.num_prompt_tokens:,} prompt tokens were reused."
+
     def render_strip(self) -> str:
         """The strip; short while the run goes on."""
         if self.token_texts is None:

@@ -52,6 +52,17 @@ def test_a_message_is_answered_with_live_figures(page: Page, app: RunningApp) ->
     expect(page.locator("#chat-log .bot").last).to_contain_text("9")
 
 
+def test_a_refused_message_takes_nothing_off_the_page(page: Page) -> None:
+    send(page, QUESTION)
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    page.locator("#chat-send").click()
+    expect(page.locator("#chat-notice")).to_contain_text("The prompt is empty")
+    time.sleep(1)  # what would empty the page comes after the notice
+    expect(page.locator("#chat-log .user")).to_have_count(1)
+    expect(page.locator("#chat-log .bot").last).to_contain_text("9")
+    expect(page.locator("#chat-cards")).to_contain_text("tok/s")
+
+
 def test_stop_ends_the_reply_at_once_and_the_run_is_kept(page: Page, app: RunningApp) -> None:
     choose_tiny(page)
     choose(page, "drafter", "none")

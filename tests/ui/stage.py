@@ -138,7 +138,12 @@ def play(blocks: gr.Blocks, name: str, *values: Any) -> Iterator[dict[Any, Any]]
     flow = update.pop(state)
     try:
         yield update
-        yield from live.fn(flow)
+        yielded = False
+        for shown in live.fn(flow):
+            yielded = True
+            if set(map(str, shown.values())) != {str(gr.skip())}:
+                yield shown
+        assert yielded, "Gradio empties every output of a generator that yields nothing"
     finally:
         flow.close()
     update = end.fn(flow)

@@ -72,7 +72,7 @@ def test_a_closed_browser_tab_closes_the_run(updates: Updates) -> None:
     flow.begin()
     live = flow.live([updates.panel])
     next(live)
-    live.close()  # type: ignore[attr-defined]
+    live.close()
     assert updates.closed == 1
 
 
@@ -88,6 +88,15 @@ def test_a_second_message_waits_for_the_end_of_the_first(updates: Updates) -> No
     assert first.end() is None
     assert [texts(update) for update in live] == [{"live": "live 1"}, {"live": "live 2"}]
     assert texts(first.end() or {})["other"] == "verdict"
+
+
+def test_a_run_without_live_updates_leaves_the_live_outputs_as_they_are(updates: Updates) -> None:
+    show_live = next(fn.fn for fn in updates.blocks.fns.values() if fn.name == "show_live")
+    refused = Flow(iter([{updates.panel: "no"}]))
+    refused.begin()
+    # No update at all would make Gradio empty them.
+    for flow in (refused, None):
+        assert list(show_live(flow)) == [{updates.panel: gr.skip()}]
 
 
 def test_a_flow_whose_tab_is_gone_gives_way(

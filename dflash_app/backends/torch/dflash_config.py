@@ -144,7 +144,7 @@ class DFlashConfig:
                 drafts_from_anchor=from_anchor,
                 selector=_selector(own) if _is_dflash2(raw) else None,
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise LoadError(
                 f"The drafter's config.json has a value of a wrong type: {error}."
             ) from error

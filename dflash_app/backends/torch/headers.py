@@ -22,6 +22,7 @@ _DTYPES = {
 
 _DAMAGE = (
     OSError, struct.error, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+    OverflowError,
 )  # fmt: skip
 
 

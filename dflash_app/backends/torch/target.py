@@ -273,6 +273,7 @@ def _check_room(error: Exception, storage: Storage) -> None:
     """Say what transformers means where quantised layers find no room on a GPU."""
     if storage.name is not None and "dispatched on the CPU" in str(error):
         raise LoadError(
-            f"The target does not fit on the GPUs in {storage.name}, and layers that wait "
-            "elsewhere cannot be quantised: choose a smaller pair, or leave the precision on auto."
+            f"The target does not fit where it may be in {storage.name}, and layers that wait "
+            "elsewhere cannot be quantised: raise --max-memory-gb if you gave one, choose a "
+            "smaller pair, or leave the precision on auto."
         ) from error

@@ -47,4 +47,5 @@ def _base_models(card: Path) -> list[str]:
         said = yaml.safe_load(front)["base_model"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
         return []
-    return [str(name) for name in (said if isinstance(said, list) else [said])]
+    # Texts only: str() of nested aliases would grow without bound.
+    return [name for name in (said if isinstance(said, list) else [said]) if isinstance(name, str)]

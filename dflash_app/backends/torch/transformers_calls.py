@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers.utils import logging
 
 _logging: Any = logging
 
-DAMAGE = (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)
+DAMAGE = (
+    SafetensorError, StrictDataclassError, OSError, ValueError, RuntimeError, LookupError,
+    TypeError, AttributeError, ArithmeticError, AssertionError,
+)  # fmt: skip
 """What transformers raises for damaged or strange files, its own error classes included."""
 
 

@@ -31,7 +31,9 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         said = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         names = _trained(said["model"].get("vocab") or {})
         added = {int(token["id"]): str(token["content"]) for token in said.get("added_tokens", ())}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError,
+    ):  # fmt: skip
         return None
     return Vocabulary(names | added, frozenset(added))
 

@@ -34,7 +34,7 @@ def _rounding(quantization: str | None, dtype: str) -> str | None:
     if quantization == "int8":
         kept = f"int8 with {dtype}"  # activations are rounded to 8 bits as well
     elif dtype != "float32":
-        kept = dtype
+        kept = f"{quantization} with {dtype}" if quantization == "nf4" else dtype
     else:
         return None
     return (

@@ -19,7 +19,7 @@ def read_json(path: Path) -> dict[str, Any]:
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LoadError(f"{path} is missing: download the model again.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} cannot be read; download the model again ({error}).") from error
     if not isinstance(loaded, dict):
         raise LoadError(f"{path} holds no JSON object: download the model again.")

@@ -181,7 +181,8 @@ def _progress(
 ) -> Update:
     failed = run.phase == "ended" and (run.error is not None or run.broken)
     status = run_status(run.phase, view.finished, stopped=run.stopped and not failed)
-    shown = render_status(status, busy=run.phase != "ended")
+    reused = view.reused() if view.finished else ""
+    shown = render_status(status + reused, busy=run.phase != "ended")
     if run.dropped:
         # An update that was under way when the log was cleared may have filled it again.
         return {tab.log: [], tab.panel: _render_panel(shown)}
