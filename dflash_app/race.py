@@ -215,6 +215,19 @@ def _sampled(
     return Verdict(False, num_compared, explanation, position, token_a, token_b, text_a, text_b)
 
 
+def _cause(loaded: LoadedPair, *, near_tie: bool) -> str:
+    precision = _precision(loaded)
+    if near_tie:
+        return f"That is within rounding noise of {precision}: a near tie that either may win."
+    if precision == "float32":
+        return "That is more than rounding in float32 explains: please report it."
+    # Rounding that decides between experts moved logits by up to 8.7 (docs/log.md).
+    return (
+        f"That is more than rounding in {precision} explains, unless it made a target with experts "
+        "choose others: compare in float32, and please report it if it differs there."
+    )
+
+
 def _differing(
     loaded: LoadedPair,
     request: GenerationRequest,
@@ -232,11 +245,7 @@ def _differing(
         f"The outputs differ from token {position + 1} on: {text_a!r} against {text_b!r}, whose "
         f"logits are {margin:.3g} apart."
     )
-    cause = (
-        f"That is within rounding noise of {_precision(loaded)}: a near tie that either may win."
-        if near_tie
-        else f"That is more than rounding in {_precision(loaded)} explains: please report it."
-    )
+    cause = _cause(loaded, near_tie=near_tie)
     return Verdict(
         identical=False,
         num_compared=min(len(ids_a), len(ids_b)),

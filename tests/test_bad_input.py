@@ -185,6 +185,26 @@ TOLD_BY_SMALL_FILES: dict[str, tuple[Damage, str]] = {
         lambda pair: edit(pair / "target" / "config.json", model_type="mixtral"),
         "'mixtral' are not supported yet: choose a pair whose target is one of",
     ),
+    "a family that is a list": (
+        lambda pair: edit(pair / "target" / "config.json", model_type=["qwen3"]),
+        "are not supported yet: choose a pair whose target is one of",
+    ),
+    "a drafter of a billion layers": (
+        lambda pair: edit(pair / "drafter" / "config.json", num_hidden_layers=10**9),
+        r"promises 1000000000 layers, and there are \d+ tensors: download the drafter again",
+    ),
+    "a drafter of a negative size": (
+        lambda pair: edit(pair / "drafter" / "config.json", intermediate_size=-1),
+        "a size of the layers is below 1",
+    ),
+    "a drafter of an unknown activation": (
+        lambda pair: edit(pair / "drafter" / "config.json", hidden_act="x"),
+        "is no activation",
+    ),
+    "a drafter whose kinds of attention are a number": (
+        lambda pair: nested(pair / "drafter", attention_modes=5),
+        "5 attention",
+    ),
     "a drafter with an unknown head": (
         lambda pair: edit(pair / "drafter" / "config.json", architectures=["DominoDraftModel"]),
         "Domino format, which is not supported yet: choose",
@@ -217,6 +237,10 @@ TOLD_BY_WEIGHTS: dict[str, tuple[Damage, str]] = {
             lambda state: fill_with_nan(state, "model.layers.1.mlp.up_proj.weight"),
         ),
         r"layers\.1\.mlp\.up_proj\.weight.*(no finite numbers|NaN).*download",
+    ),
+    "a target without heads": (
+        lambda pair: edit(pair / "target" / "config.json", num_attention_heads=0),
+        "cannot be loaded; download",
     ),
     "a target of another width than its config says": (
         lambda pair: edit(pair / "target" / "config.json", intermediate_size=40),

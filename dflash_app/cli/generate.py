@@ -39,7 +39,7 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
     ] = None,
     max_memory_gb: Annotated[
         float | None,
-        typer.Option(min=0, help="With --device auto: weights on each GPU, or in memory."),
+        typer.Option(min=0, max=1e6, help="With --device auto: weights on each GPU, or in memory."),
     ] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="What is computed in.")] = None,
     quantization: Annotated[

@@ -56,10 +56,10 @@ def pair_state(pair: Pair, cache_dir: Path | None = None) -> PairState:
         pair: a registry row.
         cache_dir: the hub's cache; None takes the one that huggingface_hub uses (HF_HUB_CACHE).
     """
+    target = _find(pair.target, cache_dir, tokenizer=True)
     if pair.status == "planned":
         reason = f"Pair {pair.name!r} is planned, its drafter is not published: choose another."
-        return PairState("planned", reason, None, None)
-    target = _find(pair.target, cache_dir, tokenizer=True)
+        return PairState("planned", reason, target.complete_dir, None)
     drafter = _find(pair.drafter, cache_dir) if pair.drafter else None
     models = [model for model in (target, drafter) if model]
     missing = [model for model in models if model.complete_dir is None]

@@ -171,7 +171,7 @@ def read_choice(values: Sequence[Any]) -> Choice:
 def _block_size(value: Any) -> int | None:
     if value in (None, AUTO):
         return None
-    if not str(value).isdecimal():
+    if not str(value).isdecimal() or len(str(value)) > 4:
         raise RequestError(f"{str(value)[:20]!r} is no block size: choose one from the list.")
     return int(value)
 
@@ -204,7 +204,7 @@ def drafter_choices(workspace: Workspace, name: str | None) -> list[tuple[str, s
 
 
 def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str]]:
-    """Block sizes up to the one that the drafter was trained for, then the untrained ones."""
+    """Block sizes up to the one that the drafter was trained for, then experiments."""
     pair = find_pair(workspace, name)
     own = pair.block_size if pair else None
     largest = own or BLOCK_SIZES[-1]
@@ -212,7 +212,7 @@ def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str
     choices = [(str(size), str(size)) for size in BLOCK_SIZES if size <= largest]
     if own:
         choices += [
-            (f"{size} (untrained)", str(size)) for size in EXPERIMENTAL_BLOCK_SIZES if size > own
+            (f"{size} (experiment)", str(size)) for size in EXPERIMENTAL_BLOCK_SIZES if size > own
         ]
     return [auto, *choices]
 

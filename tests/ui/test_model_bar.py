@@ -49,8 +49,8 @@ def test_drafters_are_those_of_the_target_and_none(workspace: Workspace) -> None
 def test_block_sizes_above_the_drafters_own_are_called_experiments(workspace: Workspace) -> None:
     choices = block_choices(workspace, "scripted")
     assert [value for _, value in choices[:4]] == ["auto", "2", "3", "4"]
-    assert choices[-1] == ("64 (untrained)", "64")
-    assert all("untrained" in label for label, _ in choices[4:])
+    assert choices[-1] == ("64 (experiment)", "64")
+    assert all("experiment" in label for label, _ in choices[4:])
     assert block_choices(workspace, "scripted")[0][0] == "auto (4)"
     assert block_choices(workspace, "second")[0][0] == "auto"
 

@@ -10,7 +10,7 @@ from dflash_app.backends.torch.support import unsupported_reason
 from dflash_app.engine.local import LocalPair
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.engine.worker import Worker
-from dflash_app.errors import BackendUnavailable, PairNotReady
+from dflash_app.errors import BackendUnavailable, DFlashAppError, LoadError, PairNotReady
 from dflash_app.hub.cache import pair_state
 from dflash_app.registry.pair import Pair
 
@@ -82,9 +82,15 @@ class TorchBackend:
             models, warnings = worker.call(
                 lambda: self._load(pair, target_dir, drafter_dir, options, eos_ids)
             )
-        except BaseException:
+        except BaseException as error:
             worker.close()
-            raise
+            if isinstance(error, DFlashAppError) or not isinstance(error, Exception):
+                raise
+            summary = next(iter(str(error).splitlines()), "")[:200]
+            raise LoadError(
+                f"Pair {pair.name!r} cannot be loaded ({type(error).__name__}: {summary}): "
+                "download it again, or choose another."
+            ) from error
         return LocalPair(
             name=pair.name,
             backend=self.name,

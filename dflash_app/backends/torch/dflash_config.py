@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
+from transformers.activations import ACT2FN
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 
 from dflash_app.backends.torch.attention_rule import AttentionRule, attention_rules
@@ -274,16 +275,22 @@ def _softcap(value: Any) -> float | None:
 
 
 def _check(config: DFlashConfig) -> None:
+    sizes = (
+        *(config.hidden_size, config.intermediate_size, config.num_hidden_layers),
+        *(config.num_attention_heads, config.num_key_value_heads, config.head_dim),
+    )
     problems = {
         "target_layer_ids names no layer": not config.target_layer_ids,
         "target_layer_ids holds something else than layer numbers": any(
             not isinstance(index, int) or index < 0 for index in config.target_layer_ids
         ),
         "block_size is below 2": config.block_size < 2,
+        "a size of the layers is below 1": min(sizes) < 1,
+        f"hidden_act {config.hidden_act!r} is no activation": config.hidden_act not in ACT2FN,
         "mask_token_id is outside the vocabulary": config.mask_token_id < 0
         or (config.vocab_size is not None and config.mask_token_id >= config.vocab_size),
         "num_attention_heads is no multiple of num_key_value_heads": (
-            config.num_attention_heads % config.num_key_value_heads != 0
+            config.num_attention_heads % (config.num_key_value_heads or 1) != 0
         ),
         "layer_types does not match num_hidden_layers": (
             len(config.attention_rules) != config.num_hidden_layers

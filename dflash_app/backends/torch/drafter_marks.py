@@ -91,7 +91,8 @@ def _is_headless_dspark(raw: RawConfig) -> bool:
 def _refuse_unknown_parts(raw: RawConfig) -> None:
     """Refuse what loads without complaint and then drafts nonsense."""
     nested = _nested(raw)
-    modes = nested.get("attention_modes") or [nested.get("attention_mode", "gqa")]
+    modes = nested.get("attention_modes") or nested.get("attention_mode", "gqa")
+    modes = modes if isinstance(modes, list) else [modes]
     projector = nested.get("projector_type", raw.get("projector_type")) or "dflash"
     parts = {
         "attention sinks": nested.get("attention_sink_bias") or raw.get("attention_sink_bias"),

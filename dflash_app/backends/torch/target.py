@@ -270,7 +270,12 @@ def _read(
 
 
 def _check_room(error: Exception, storage: Storage) -> None:
-    """Say what transformers means where quantised layers find no room on a GPU."""
+    """Say what an error of another name means: there is no room."""
+    if any(sign in str(error).lower() for sign in ("out of memory", "can't allocate memory")):
+        raise LoadError(
+            "The target does not fit into memory: free some, or choose nf4, bfloat16 or a smaller "
+            "pair."
+        ) from error
     if storage.name is not None and "dispatched on the CPU" in str(error):
         raise LoadError(
             f"The target does not fit where it may be in {storage.name}, and layers that wait "

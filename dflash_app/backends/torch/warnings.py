@@ -5,6 +5,9 @@ from typing import Any
 from dflash_app.backends.torch.placement import slow_places
 from dflash_app.backends.torch.quantization import Storage, quantized_share
 
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""What configs call their number."""
+
 
 def target_warnings(model: Any, storage: Storage, *, snapshot: bool) -> tuple[str, ...]:
     """A sentence for each thing about a target.
@@ -14,8 +17,14 @@ def target_warnings(model: Any, storage: Storage, *, snapshot: bool) -> tuple[st
         storage: how its weights are kept.
         snapshot: its caches go back by snapshots.
     """
+    text_config = model.config.get_text_config(decoder=True)
     dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
     said = [storage.warning, _rounding(storage.name, dtype), slow_places(model)]
+    if said[1] is not None and any(getattr(text_config, name, None) for name in _EXPERTS):
+        said.append(
+            "Rounding may also make this target choose other experts, which changes more than near "
+            "ties: only float32 is lossless token by token."
+        )
     if storage.name in ("nf4", "int8") and quantized_share(model) < 0.5:
         said.append(
             f"Only {quantized_share(model):.0%} of the weights are linear layers that can be "

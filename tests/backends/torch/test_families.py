@@ -99,6 +99,16 @@ def test_greedy_dflash_equals_greedy_ar_at_every_accepted_length_limit_and_stop_
         assert evidence.near_ties == []
 
 
+def test_only_experts_in_half_precision_are_warned_of_choosing_others() -> None:
+    for name, dtype, warned in (
+        ("qwen3_moe", torch.bfloat16, True),
+        ("qwen3_moe", torch.float32, False),
+        ("qwen3", torch.bfloat16, False),
+    ):
+        said = " ".join(TorchTarget(build_model(name).to(dtype)).warnings)
+        assert ("choose other experts" in said) == warned
+
+
 def test_a_family_that_is_not_listed_is_lossless_by_snapshots(
     check: Callable[[str], Checked],
 ) -> None:

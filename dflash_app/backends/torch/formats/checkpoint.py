@@ -65,6 +65,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             "drafter again."
         )
     found = stored_tensors(folder)
+    for said in (raw, raw.get("transformer_layer_config")):
+        num_layers = said.get("num_hidden_layers") if isinstance(said, dict) else None
+        # Before anything is built: a wrong number could take all memory.
+        if isinstance(num_layers, int) and num_layers > len(found):
+            raise LoadError(
+                f"{folder / 'config.json'} promises {str(num_layers)[:20]} layers, and there are "
+                f"{len(found)} tensors: download the drafter again."
+            )
     layout = check_format(raw, found)
     stored = _under_our_names(found, layout)
     config = _with_own_vocabulary(DFlashConfig.from_dict(layout.to_zlab(raw)), stored)
