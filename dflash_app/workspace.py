@@ -251,6 +251,15 @@ class Workspace:
         self.registry = load_registry(list(paths))
 
     @contextmanager
+    def not_importing(self) -> Iterator[None]:
+        """Wait until no pair is being loaded, which imports a backend's libraries.
+
+        Two threads that import transformers for the first time may each find half of it.
+        """
+        with self._lock:
+            yield
+
+    @contextmanager
     def _not_loading(self, name: str) -> Iterator[None]:
         """Hold the models' lock where the pair is not in memory; waits for no loading."""
         if not self._lock.acquire(blocking=False):

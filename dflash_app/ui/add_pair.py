@@ -57,10 +57,11 @@ class AddPair:
 
     def on_add(self, target: str, drafter: str, name: str) -> dict[Any, Any]:
         """Save the pair, unless something forbids it, and choose it in the model bar."""
-        from dflash_app.backends.torch.candidate import check_fit
-
         try:
-            found = check_fit(self._consider(target, drafter, name))
+            considered = self._consider(target, drafter, name)
+            from dflash_app.backends.torch.candidate import check_fit
+
+            found = check_fit(considered)
             self.workspace.add_pair(found.pair)
         except DFlashAppError as error:
             return {self.result: render_notice(str(error), "error")}
@@ -77,7 +78,8 @@ class AddPair:
         }
 
     def _consider(self, target: str, drafter: str, name: str) -> "Candidate":
-        from dflash_app.backends.torch.candidate import consider
+        with self.workspace.not_importing():
+            from dflash_app.backends.torch.candidate import consider
 
         folders = self.folders()
         return consider(

@@ -25,7 +25,7 @@ def test_a_local_pair_is_added_answers_races_and_is_there_after_a_reload(
     page.locator("#add-pair button").first.click()
     fill(page, target=str(folder / "target"), drafter="no drafter at all", name="copied")
     page.locator("#add-check").click()
-    expect(page.locator("#add-result")).to_contain_text("use a Hugging Face repository id")
+    expect(page.locator("#add-result")).to_contain_text("a repository id such as Qwen")
     fill(page, drafter=str(folder / "drafter"))
     page.locator("#add-check").click()
     expect(page.locator("#add-result")).to_contain_text("The drafter fits this target.")
