@@ -5,8 +5,8 @@ line, and the good rows stay.
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -81,22 +81,6 @@ class Registry:
         if not known or pair.target.source in known:
             return pair
         return pair.model_copy(update={"trained_for": known[0]})
-
-    def added(self, pairs: Iterable[Pair], origin: str) -> "Registry":
-        """This registry and more pairs (a plugin's); a name that is taken becomes a problem.
-
-        Args:
-            pairs: to add after the user's.
-            origin: who brings them, for the message.
-        """
-        user, problems, origins = list(self.user), list(self.problems), dict(self.origins)
-        for pair in pairs:
-            if pair.name in origins:
-                problems.append(RegistryError(f"{origin}: {_taken(pair.name, origins)}."))
-            else:
-                user.append(pair)
-                origins[pair.name] = origin
-        return replace(self, user=tuple(user), problems=tuple(problems), origins=origins)
 
 
 def load_registry(paths: Sequence[Path]) -> Registry:

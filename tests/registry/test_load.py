@@ -8,7 +8,7 @@ import pytest
 
 from dflash_app.errors import RegistryError, UnknownPair
 from dflash_app.registry.load import Registry, load_registry
-from dflash_app.registry.pair import ModelRef, Pair
+from dflash_app.registry.pair import ModelRef
 
 GOOD = """\
 pairs:
@@ -217,16 +217,6 @@ def test_drafters_for_a_target_are_all_pairs_that_have_one(mixed: Registry) -> N
     drafters = mixed.drafters_for(ModelRef(repo="org/Target"))
     assert [pair.name for pair in drafters] == ["alpha", "last"]
     assert mixed.drafters_for(ModelRef(path="/models/target")) == ()
-
-
-def test_pairs_of_a_plugin_join_unless_their_name_is_taken(mixed: Registry) -> None:
-    ref = ModelRef(repo="org/Plugin")
-    new = Pair(name="plugged", title="Plugged", family="llama", target=ref)
-    taken = Pair(name="mine", title="Mine", family="llama", target=ref)
-    registry = mixed.added([new, taken], "plugin 'p'")
-    assert [pair.name for pair in registry.user] == ["mine", "last", "plugged"]
-    assert str(registry.problems[-1]).startswith("plugin 'p': the name 'mine' is already taken")
-    assert len(mixed.user) == 2
 
 
 def test_loading_imports_neither_the_hub_library_nor_torch() -> None:

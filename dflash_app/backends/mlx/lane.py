@@ -13,9 +13,11 @@ from dflash_app.backends.mlx.acceptance import (
     rejection_accept,
     sampling_probs,
 )
+from dflash_app.backends.mlx.context import ContextCache
 from dflash_app.backends.mlx.dflash import DFlashDrafter, Proposal
-from dflash_app.backends.mlx.prefix import Prefix, PrefixSlot
+from dflash_app.backends.mlx.rollback import new_prefix
 from dflash_app.backends.mlx.target import MlxTarget
+from dflash_app.engine.prefix import Prefix, PrefixSlot
 from dflash_app.engine.protocol import Verified
 from dflash_app.request import SamplingParams
 
@@ -46,10 +48,10 @@ class MlxLane:
         sampling: SamplingParams,
         block_size: int | None = None,
         *,
-        prefix: Prefix | None = None,
-        slot: PrefixSlot | None = None,
+        prefix: Prefix[ContextCache] | None = None,
+        slot: PrefixSlot[ContextCache] | None = None,
     ) -> None:
-        self._prefix = prefix or Prefix(target.new_cache())
+        self._prefix = prefix or new_prefix(target.new_cache())
         self._slot = slot
         # False while the caches may hold what is not in the prefix's ids, or half a forward.
         self._settled = True
@@ -155,7 +157,7 @@ class MlxLane:
         """Leave the caches to the next lane or free them; free them after an error in a forward."""
         if self._slot is not None and self._settled:
             self._slot.put(self._prefix)
-        self._prefix, self._slot = Prefix(self._target.new_cache()), None
+        self._prefix, self._slot = new_prefix(self._target.new_cache()), None
         self._last_logits = self._anchor = self._history = None
 
     def _accept(self, draft: Proposal, logits: mx.array) -> tuple[mx.array, mx.array]:

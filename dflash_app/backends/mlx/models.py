@@ -6,13 +6,14 @@ from typing import Any
 
 import mlx.core as mx
 
+from dflash_app.backends.mlx.context import ContextCache
 from dflash_app.backends.mlx.dflash import DFlashDrafter
 from dflash_app.backends.mlx.lane import MlxLane
 from dflash_app.backends.mlx.memory import MemoryLimits, room_warning
-from dflash_app.backends.mlx.prefix import PrefixSlot
 from dflash_app.backends.mlx.rollback import needs_savepoints
 from dflash_app.backends.mlx.target import MlxTarget
 from dflash_app.backends.mlx.weights import weight_bytes
+from dflash_app.engine.prefix import PrefixSlot
 from dflash_app.errors import RequestError
 from dflash_app.request import MAX_BLOCK_SIZE, Mode, SamplingParams
 
@@ -54,7 +55,7 @@ class MlxModels:
         said = (_rounding_warning(self.dtype), room_warning(self.memory_bytes(), limits))
         self.warnings = tuple(sentence for sentence in said if sentence)
         self.need_savepoints = needs_savepoints(target.new_cache())
-        self._left_by_last_lane = PrefixSlot()
+        self._left_by_last_lane: PrefixSlot[ContextCache] = PrefixSlot()
 
     @property
     def target(self) -> MlxTarget:

@@ -6,8 +6,10 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import ArraysCache, KVCache, QuantizedKVCache, RotatingKVCache
 
+from dflash_app.backends.mlx.context import ContextCache
 from dflash_app.backends.mlx.gated_delta import ReplayMixer, with_replay
 from dflash_app.backends.mlx.weights import named_arrays
+from dflash_app.engine.prefix import Prefix
 from dflash_app.errors import UnsupportedFormat
 
 _KNOWN = (KVCache, QuantizedKVCache, RotatingKVCache, ArraysCache)
@@ -140,3 +142,12 @@ def _trim_rotating(layer: Any, num_tokens: int) -> None:
     layer.values = layer._temporal_order(layer.values)[..., :kept, :]
     layer.offset -= num_tokens
     layer._idx = kept
+
+
+def new_prefix(cache: TargetCache) -> Prefix[ContextCache]:
+    """Nothing read yet.
+
+    Args:
+        cache: the target's, empty.
+    """
+    return Prefix(cache, ContextCache(), cut=TargetCache.cut, save=Savepoint)

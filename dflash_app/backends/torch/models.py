@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from dflash_app.backends.torch.context import ContextCache
 from dflash_app.backends.torch.dflash import DFlashDrafter
 from dflash_app.backends.torch.lane import TorchLane
-from dflash_app.backends.torch.prefix import PrefixSlot
 from dflash_app.backends.torch.savepoint import needs_savepoints
 from dflash_app.backends.torch.target import TorchTarget
+from dflash_app.engine.prefix import PrefixSlot
 from dflash_app.errors import RequestError
 from dflash_app.request import MAX_BLOCK_SIZE, Mode, SamplingParams
 
@@ -48,7 +49,7 @@ class TorchModels:
         self.warnings = target.warnings
         self.need_savepoints = needs_savepoints(target.new_cache())
         # Not with the target: pairs that share it have drafters, and threads, of their own.
-        self._left_by_last_lane = PrefixSlot()
+        self._left_by_last_lane: PrefixSlot[ContextCache] = PrefixSlot()
 
     @property
     def target(self) -> TorchTarget:

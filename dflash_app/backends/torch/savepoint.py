@@ -12,7 +12,9 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
 
+from dflash_app.backends.torch.context import ContextCache
 from dflash_app.backends.torch.snapshot import SnapshotCache
+from dflash_app.engine.prefix import Prefix
 
 
 class Savepoint:
@@ -102,3 +104,12 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _copied(inner) for key, inner in value.items()}
     return deepcopy(value)
+
+
+def new_prefix(cache: Any) -> Prefix[ContextCache]:
+    """Nothing read yet.
+
+    Args:
+        cache: the target's, empty.
+    """
+    return Prefix(cache, ContextCache(), cut=cut, save=Savepoint)

@@ -1,7 +1,7 @@
 """Tiny random models, made here: real code paths in milliseconds."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,12 +9,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from dflash_app.backends.torch.dflash import DFlashConfig, DFlashDrafter
-from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.models import TorchModels
+from dflash_app.backends.torch.selftest import decoding
+from dflash_app.backends.torch.selftest.decoding import Decoded
 from dflash_app.backends.torch.target import TorchTarget
-from dflash_app.engine.policy import FixedDrafts
-from dflash_app.engine.speculative import decode
-from dflash_app.events import Finished, PrefillDone, StepDone
 
 BLOCK_SIZE = 16
 
@@ -90,42 +88,7 @@ def models(request: pytest.FixtureRequest) -> TorchModels:
     return TorchModels(_target(request.param, 96), _drafter(96))
 
 
-@dataclass
-class Decoded:
-    token_ids: list[int] = field(default_factory=list)
-    steps: list[StepDone] = field(default_factory=list)
-    reason: str = ""
-
-
 @pytest.fixture(scope="session")
 def run_lane() -> Callable[..., Decoded]:
-    def run(
-        lane: TorchLane,
-        prompt: list[int],
-        max_new_tokens: int,
-        eos_ids: frozenset[int] = frozenset(),
-        num_draft: int = BLOCK_SIZE - 1,
-        prefill_chunk: int = 512,
-    ) -> Decoded:
-        decoded = Decoded()
-        for event in decode(
-            lane,
-            prompt,
-            policy=FixedDrafts(num_draft),
-            max_new_tokens=max_new_tokens,
-            eos_ids=eos_ids,
-            context_length=512,
-            clock=lambda: 0.0,
-            cancelled=lambda: False,
-            prefill_chunk=prefill_chunk,
-        ):
-            if isinstance(event, PrefillDone):
-                decoded.token_ids.append(event.token_id)
-            elif isinstance(event, StepDone):
-                decoded.token_ids.extend(event.token_ids)
-                decoded.steps.append(event)
-            elif isinstance(event, Finished):
-                decoded.reason = event.reason
-        return decoded
-
-    return run
+    """Whole blocks unless the test says otherwise."""
+    return partial(decoding.run_lane, num_draft=BLOCK_SIZE - 1)

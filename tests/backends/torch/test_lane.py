@@ -116,8 +116,8 @@ def test_stop_token_inside_a_block_ends_both_modes_alike(
 ) -> None:
     truth = run_lane(models.open_lane(GREEDY, "ar"), PROMPT, 60, num_draft=0).token_ids
     eos = frozenset({truth[stop_index]})
-    ar = run_lane(models.open_lane(GREEDY, "ar"), PROMPT, 60, eos, num_draft=0)
-    dflash = run_lane(_oracle(models, truth, [15] * 60), PROMPT, 60, eos)
+    ar = run_lane(models.open_lane(GREEDY, "ar"), PROMPT, 60, eos_ids=eos, num_draft=0)
+    dflash = run_lane(_oracle(models, truth, [15] * 60), PROMPT, 60, eos_ids=eos)
     assert ar.token_ids == dflash.token_ids == truth[: truth.index(truth[stop_index]) + 1]
     assert ar.reason == dflash.reason == "stop"
 

@@ -10,7 +10,7 @@ import torch
 from dflash_app.backends.torch.dflash import DFlashDrafter
 from dflash_app.backends.torch.fast import FastDrafter, FastTarget
 from dflash_app.backends.torch.lane import TorchLane
-from dflash_app.backends.torch.prefix import Prefix
+from dflash_app.backends.torch.savepoint import new_prefix
 from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.request import SamplingParams
 
@@ -59,7 +59,7 @@ def open_fast_lane() -> Callable[..., TorchLane]:
         sampling: SamplingParams | None = None,
         block_size: int | None = None,
     ) -> TorchLane:
-        prefix = Prefix(target.new_cache())
+        prefix = new_prefix(target.new_cache())
         if drafter is not None:
             prefix.context = drafter.new_context()
         sampling = sampling or SamplingParams()
