@@ -11,7 +11,7 @@ from dflash_app.backends.torch.fast import FastDrafter, FastTarget, why_not, why
 from dflash_app.backends.torch.formats import load_drafter
 from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.layout import store_by_columns
-from dflash_app.backends.torch.prefix import Prefix
+from dflash_app.backends.torch.savepoint import new_prefix
 from dflash_app.backends.torch.target import load_target
 from dflash_app.request import Mode, SamplingParams
 
@@ -51,7 +51,7 @@ def load_paths(target_dir: Path, drafter_dir: Path) -> dict[str, LoadedPath]:
         raise ValueError(f"the fast path does not run this pair: {reason}")
     for module in (targets[0].model, drafters[0]):
         store_by_columns(module)
-    head_bytes: int = targets[0].head.weight.nbytes
+    head_bytes = sum(weight.nbytes for weight in targets[0].head.parameters())
     layers_bytes = _linear_bytes(targets[0].model.model.layers)
     draft_bytes = _linear_bytes(drafters[0])
     target, drafter = FastTarget(targets[1].model), FastDrafter(drafters[1])
@@ -75,8 +75,8 @@ def load_paths(target_dir: Path, drafter_dir: Path) -> dict[str, LoadedPath]:
     }
 
 
-def _fast_lane(target: FastTarget, drafter: FastDrafter | None) -> TorchLane:
-    prefix = Prefix(target.new_cache())
+def _fast_lane(target: FastTarget, drafter: Any) -> TorchLane:
+    prefix: Any = new_prefix(target.new_cache())
     if drafter is not None:
         prefix.context = drafter.new_context()
     return TorchLane(target, drafter, SamplingParams(), prefix=prefix)

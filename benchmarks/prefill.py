@@ -74,7 +74,8 @@ def _peak(num_taps: int, chunk: int, num_tokens: int) -> int | None:
         linear_value_head_dim=64,
     )  # fmt: skip
     torch.manual_seed(0)
-    target = TorchTarget(Qwen3_5ForCausalLM(config).eval().requires_grad_(False))
+    model: Any = Qwen3_5ForCausalLM(config)
+    target = TorchTarget(model.eval().requires_grad_(False))
     ids, taps = torch.arange(num_tokens) % config.vocab_size, spread(num_taps)
     with torch.inference_mode():
         target.forward(ids[:64], target.new_cache(), 1, taps)  # code and tables are there

@@ -72,7 +72,7 @@ def measure_rollback(
     }
 
 
-def _target_of(shape: Mapping[str, int]) -> TorchTarget:
+def _target_of(shape: Mapping[str, Any]) -> TorchTarget:
     """The layer with random weights; beside it only what transformers' model cannot do without."""
     config = Qwen3_5TextConfig(
         **shape, num_hidden_layers=2, layer_types=["linear_attention", "full_attention"],
@@ -80,7 +80,8 @@ def _target_of(shape: Mapping[str, int]) -> TorchTarget:
     )  # fmt: skip
     torch.manual_seed(0)
     with quiet_transformers():
-        model: Any = Qwen3_5ForCausalLM(config).eval().requires_grad_(False)
+        model: Any = Qwen3_5ForCausalLM(config)
+    model.eval().requires_grad_(False)
     model.model.layers[1].mlp = nn.Identity()
     store_by_columns(model)
     return TorchTarget(model)
