@@ -7,12 +7,11 @@ from typing import Literal
 
 from dflash_app import settings
 from dflash_app.errors import PairNotReady, UnsupportedFormat
+from dflash_app.hub.needed import WEIGHTS, WEIGHTS_INDEX
 from dflash_app.registry.pair import ModelRef, Pair
 
 Status = Literal["ready", "needs download", "planned", "not supported"]
 
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
 SAFE_WEIGHTS = "weights as safetensors"
 """What a folder lacks that has weights in other files only."""
 
@@ -70,7 +69,7 @@ def pair_state(pair: Pair, cache_dir: Path | None = None) -> PairState:
     partly = any(model.folder for model in models)
     return PairState(
         status="needs download" if missing else "ready",
-        reason=f"Pair {pair.name!r} is {_sentence(partly, missing)}" if missing else None,
+        reason=f"Pair {pair.name!r} is {_sentence(partly, missing, pair)}" if missing else None,
         target_dir=target.complete_dir,
         drafter_dir=drafter.complete_dir if drafter else None,
     )
@@ -167,21 +166,23 @@ def _say_unsafe(model: _Found) -> str:
     )
 
 
-def _sentence(partly: bool, missing: list[_Found]) -> str:
+def _sentence(partly: bool, missing: list[_Found], pair: Pair | None = None) -> str:
     """The rest of "X is ...": what is missing, and the commands that bring it."""
     state = "only partly here" if partly else "not on this machine"
     lacking = ", ".join(
         f"{model.ref.source} lacks {model.lacks}" for model in missing if model.folder
     )
-    cures = list(dict.fromkeys(_cure(model.ref) for model in missing))
+    cures = list(dict.fromkeys(_cure(model.ref, pair) for model in missing))
     gated = [model.ref.repo for model in missing if model.ref.gated and model.ref.repo]
     if gated:
         pages = " and ".join(f"https://huggingface.co/{repo}" for repo in gated)
-        cures.insert(0, f"accept the licence at {pages}, run `hf auth login`")
+        cures.insert(0, f"accept the licence at {pages}, run `dflash-app hub login`")
     return f"{state}{f' ({lacking})' if lacking else ''}: {', then '.join(cures)}."
 
 
-def _cure(ref: ModelRef) -> str:
+def _cure(ref: ModelRef, pair: Pair | None) -> str:
+    if ref.repo is not None and pair is not None:
+        return f"run `dflash-app hub pull {pair.name}`"
     if ref.repo is not None:
         pinned = f" --revision {ref.revision}" if ref.revision else ""
         return f"run `hf download {ref.repo}{pinned}`"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dflash_app.errors import RegistryError, UnknownPair
-from dflash_app.registry.pair import ModelRef, Pair
+from dflash_app.registry.pair import Pair
 from dflash_app.registry.rows import Loc, compose, fault, find_line, plain, read_text
 
 
@@ -28,6 +28,7 @@ class Registry:
         problems: rows that were left out, each naming its file and line.
         origins: where each pair is defined, by name: "FILE, line N".
         paths: the files that were read, to read them again.
+        composed: pairs of one row's target and another's drafter, which `get` finds too.
     """
 
     bundled: tuple[Pair, ...]
@@ -35,6 +36,7 @@ class Registry:
     problems: tuple[RegistryError, ...]
     origins: dict[str, str]
     paths: tuple[Path, ...] = ()
+    composed: tuple[Pair, ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -47,7 +49,7 @@ class Registry:
         Raises:
             UnknownPair: with the names that come close.
         """
-        for pair in self.pairs:
+        for pair in (*self.pairs, *self.composed):
             if pair.name == name:
                 return pair
         names = [pair.name for pair in self.pairs]
@@ -55,14 +57,6 @@ class Registry:
         guess = f"did you mean {' or '.join(close)}? The" if close else "the"
         raise UnknownPair(
             f"No pair is called {name[:80]!r}: {guess} command `dflash-app pairs` lists them all."
-        )
-
-    def drafters_for(self, target: ModelRef) -> tuple[Pair, ...]:
-        """Pairs that have a drafter for the same target repository or folder."""
-        return tuple(
-            pair
-            for pair in self.pairs
-            if pair.drafter is not None and pair.target.source == target.source
         )
 
     def with_trained_for(self, pair: Pair) -> Pair:

@@ -164,8 +164,8 @@ class Pair(Row):
         trained_for: the target that the drafter was trained for, where it is another one: users
             pair a drafter with a sibling of its target on purpose.
         block_size: that the drafter was trained for, anchor included.
-        backends: `torch` where this app's own engine runs the pair; else the engines that a
-            source shows running it.
+        backends: `torch` and `mlx` where this app's own engine runs the pair; else the engines that
+            a source shows running it.
         status: see `Status`.
         thinking: the mode the drafter was trained for, as `GenerationRequest.thinking` takes it.
         thinking_levels: the levels the target's template understands.

@@ -76,13 +76,10 @@ def test_the_folder_is_the_one_that_the_hub_library_finds(tmp_path: Path) -> Non
         assert resolve(ref, tmp_path) == Path(expected)
 
 
-def test_an_absent_pair_names_both_commands(tmp_path: Path) -> None:
+def test_an_absent_pair_names_its_command_once(tmp_path: Path) -> None:
     state = pair_state(_pair(), tmp_path / "no cache yet")
     assert state.status == "needs download"
-    assert state.reason == (
-        "Pair 'p' is not on this machine: run `hf download org/T`, "
-        f"then run `hf download org/D --revision {REVISION}`."
-    )
+    assert state.reason == ("Pair 'p' is not on this machine: run `dflash-app hub pull p`.")
     assert (state.target_dir, state.drafter_dir) == (None, None)
 
 
@@ -93,7 +90,9 @@ def test_a_missing_drafter_alone_is_named_with_its_command_only(tmp_path: Path) 
     assert state.reason is not None
     assert "only partly here" in state.reason
     assert "org/T" not in state.reason
-    assert f"`hf download org/D --revision {REVISION}`" in state.reason
+    assert state.reason.endswith("run `dflash-app hub pull p`.")
+    with pytest.raises(PairNotReady, match=f"`hf download org/D --revision {REVISION}`"):
+        resolve(ModelRef(repo="org/D", revision=REVISION), tmp_path)
 
 
 def test_another_revision_than_the_pinned_one_does_not_count(tmp_path: Path) -> None:
@@ -109,7 +108,7 @@ def test_a_half_done_download_names_the_file(tmp_path: Path, lacking: str) -> No
     state = pair_state(_pair(drafter=None), tmp_path)
     assert (state.status, state.target_dir) == ("needs download", None)
     assert state.reason is not None
-    assert f"(org/T lacks {lacking}): run `hf download org/T`." in state.reason
+    assert f"(org/T lacks {lacking}): run `dflash-app hub pull p`." in state.reason
 
 
 def test_a_target_needs_its_tokenizer_and_a_drafter_none(tmp_path: Path) -> None:
@@ -166,8 +165,10 @@ def test_a_drafters_weights_may_be_called_otherwise_and_a_targets_not(tmp_path: 
 def test_a_gated_model_says_to_accept_its_licence_and_log_in(tmp_path: Path) -> None:
     reason = pair_state(_pair(target=ModelRef(repo="org/T", gated=True)), tmp_path).reason
     assert reason is not None
-    assert "accept the licence at https://huggingface.co/org/T, run `hf auth login`" in reason
-    assert reason.index("hf auth login") < reason.index("hf download")
+    assert (
+        "accept the licence at https://huggingface.co/org/T, run `dflash-app hub login`" in reason
+    )
+    assert reason.index("hub login") < reason.index("hub pull")
 
 
 def test_a_planned_pair_is_planned_whatever_is_on_disk(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dflash_app.backends.mlx.families import ROLLBACK_KINDS as MLX_ROLLBACK_KINDS
 from dflash_app.backends.torch.families import ROLLBACK_KINDS
 from dflash_app.registry.load import Registry, load_registry
 from dflash_app.settings import PACKAGE_DIR
@@ -110,12 +111,12 @@ def test_the_researched_commits_are_pinned_and_no_others(registry: Registry) -> 
     assert {ref.repo: ref.revision for ref in refs if ref.revision} == REVISIONS
 
 
-def test_the_embedded_pair_is_ours_and_runs_on_torch(registry: Registry) -> None:
+def test_the_embedded_pair_is_ours_and_runs_on_both_of_our_backends(registry: Registry) -> None:
     pair = registry.get("embedded")
     assert pair.target.path == "embedded:target"
     assert pair.drafter is not None
     assert pair.drafter.path == "embedded:drafter"
-    assert (pair.family, pair.block_size, pair.backends) == ("qwen3", 16, ("torch",))
+    assert (pair.family, pair.block_size, pair.backends) == ("qwen3", 16, ("torch", "mlx"))
     assert pair.target.licence == pair.drafter.licence == "MIT"
 
 
@@ -209,3 +210,15 @@ def test_every_row_is_of_a_family_that_the_engine_knows(registry: Registry) -> N
 def test_every_family_of_the_engine_can_be_chosen(registry: Registry) -> None:
     families = {pair.family for pair in registry.pairs}
     assert {TEXT_OF.get(family, family) for family in ROLLBACK_KINDS} == families
+
+
+def test_mlx_is_named_where_it_reads_the_family_and_nowhere_else(registry: Registry) -> None:
+    on_torch = [pair for pair in registry.pairs if "torch" in pair.backends]
+    assert [pair.name for pair in on_torch if "mlx" in pair.backends] == [
+        pair.name for pair in on_torch if pair.family in MLX_ROLLBACK_KINDS
+    ]
+    assert not [
+        pair.name
+        for pair in registry.pairs
+        if "mlx" in pair.backends and "torch" not in pair.backends
+    ]

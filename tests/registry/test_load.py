@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dflash_app.errors import RegistryError, UnknownPair
 from dflash_app.registry.load import Registry, load_registry
-from dflash_app.registry.pair import ModelRef
 
 GOOD = """\
 pairs:
@@ -213,10 +213,11 @@ def test_an_unknown_name_brings_close_ones(mixed: Registry) -> None:
         mixed.get("x" * 100_000)
 
 
-def test_drafters_for_a_target_are_all_pairs_that_have_one(mixed: Registry) -> None:
-    drafters = mixed.drafters_for(ModelRef(repo="org/Target"))
-    assert [pair.name for pair in drafters] == ["alpha", "last"]
-    assert mixed.drafters_for(ModelRef(path="/models/target")) == ()
+def test_a_composed_pair_is_found_by_name_and_is_no_row(mixed: Registry) -> None:
+    pair = mixed.get("alpha").model_copy(update={"name": "alpha--other"})
+    known = replace(mixed, composed=(pair,))
+    assert known.get("alpha--other") is pair
+    assert known.pairs == mixed.pairs
 
 
 def test_loading_imports_neither_the_hub_library_nor_torch() -> None:
