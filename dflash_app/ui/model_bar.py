@@ -1,91 +1,61 @@
-"""The row of dropdowns that every tab shares: pair, drafter, block size, precision, device."""
+"""The row of dropdowns that every tab shares: pair, drafter, block, backend, precision, device."""
 
-import os
-import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from dflash_app.engine.protocol import LoadOptions, Quantization
-from dflash_app.errors import RequestError
+from dflash_app.errors import DFlashAppError, UnknownPair
+from dflash_app.hub.choices import find_target, keys_of
+from dflash_app.hub.fit import Device, fit_pair
 from dflash_app.registry.pair import Pair
-from dflash_app.request import MAX_BLOCK_SIZE, Mode
+from dflash_app.request import MAX_BLOCK_SIZE
+from dflash_app.ui.backend_choices import backend_choices, device_choices, precision_choices
+from dflash_app.ui.choice import AUTO, NO_DRAFTER
 from dflash_app.ui.format import escape_html, format_bytes, format_decimal, format_ratio
 from dflash_app.workspace import PairState, Workspace
 
-NO_DRAFTER = "none"
-AUTO = "auto"
-PRECISIONS = [
-    ("auto", AUTO), ("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16"),
-    ("nf4 (4-bit)", "nf4"), ("int8 (8-bit)", "int8"),
-]  # fmt: skip
 BLOCK_SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 EXPERIMENTAL_BLOCK_SIZES = (24, 32, 48, MAX_BLOCK_SIZE)
 """Offered above the one that a drafter was trained for, and labelled as what they are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What the model bar says.
-
-    Attributes:
-        pair: name of the pair to load.
-        mode: "ar" where no drafter was chosen.
-        block_size: None takes the drafter's own.
-        dtype: None lets the backend choose.
-        device: None lets the backend choose.
-        quantization: of the target's weights.
-    """
-
-    pair: str
-    mode: Mode
-    block_size: int | None
-    dtype: str | None
-    device: str | None
-    quantization: Quantization | None = None
-
-    def options(self) -> LoadOptions:
-        """How to load the pair while the page is served."""
-        return LoadOptions(
-            device=self.device,
-            dtype=self.dtype,
-            quantization=self.quantization,
-            num_threads=page_threads(),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class ModelBar:
-    """The widgets, in the order in which `read_choice` takes their values."""
+    """The widgets; `inputs` is the order in which `read_choice` takes their values."""
 
     pair: gr.Dropdown
     drafter: gr.Dropdown
     block_size: gr.Dropdown
     precision: gr.Dropdown
     device: gr.Dropdown
+    backend: gr.Dropdown
     facts: gr.HTML
 
     @property
     def inputs(self) -> list[gr.Dropdown]:
-        return [self.pair, self.drafter, self.block_size, self.precision, self.device]
+        chosen = [self.pair, self.drafter, self.block_size]
+        return [*chosen, self.precision, self.device, self.backend]
 
-
-def page_threads() -> int:
-    """Compute threads while a browser may share the machine: all cores but one, at least one."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, cores - 1)
+    @property
+    def follows_pair(self) -> list[gr.Component]:
+        """What `offer_pair` gives values to, in its order."""
+        return [
+            self.drafter,
+            self.block_size,
+            self.backend,
+            self.precision,
+            self.device,
+            self.facts,
+        ]
 
 
 def build_model_bar(workspace: Workspace) -> ModelBar:
     """Make the row; it starts with the first pair that is ready."""
     first = first_ready(workspace) or next((pair.name for pair in workspace.pairs()), None)
-    devices = list_devices()
+    backends = backend_choices(workspace, first)
+    backend_name = backends[0][1]
+    devices = device_choices(backend_name)
     with gr.Row(elem_classes="model-bar"):
         pair = gr.Dropdown(
             pair_choices(workspace), value=first, label="Pair", scale=4, min_width=220,
@@ -102,23 +72,28 @@ def build_model_bar(workspace: Workspace) -> ModelBar:
             allow_custom_value=True,
             min_width=135, elem_id="block-size", interactive=True,
         )  # fmt: skip
+        backend = gr.Dropdown(
+            backends, value=backend_name, label="Backend", scale=1, min_width=110,
+            elem_id="backend", interactive=True, allow_custom_value=True,
+            visible=_several_work(workspace),
+        )  # fmt: skip
         precision = gr.Dropdown(
-            PRECISIONS, value=AUTO, label="Precision", scale=1, min_width=100,
-            elem_id="precision", interactive=True,
+            precision_choices(backend_name), value=AUTO, label="Precision", scale=1, min_width=100,
+            elem_id="precision", interactive=True, allow_custom_value=True,
         )  # fmt: skip
         device = gr.Dropdown(
             devices, value=AUTO, label="Device", scale=1, min_width=100, elem_id="device",
-            interactive=True, visible=len(devices) > 2,
+            interactive=True, allow_custom_value=True, visible=len(devices) > 2,
         )  # fmt: skip
     facts = gr.HTML(render_pair(workspace, first), elem_id="pair-facts")
-    return ModelBar(pair, drafter, block_size, precision, device, facts)
+    return ModelBar(pair, drafter, block_size, precision, device, backend, facts)
 
 
 def connect_model_bar(bar: ModelBar, workspace: Workspace) -> None:
     """Choosing a pair offers its drafters; choosing either says what is known about it."""
 
-    def choose_pair(name: str | None) -> tuple[Any, Any, str]:
-        return offer_pair(workspace, name)
+    def choose_pair(name: str | None, backend: str | None) -> tuple[Any, ...]:
+        return offer_pair(workspace, name, backend)
 
     def choose_drafter(name: str | None, drafter: str | None) -> tuple[Any, str]:
         shown = name if drafter in (None, NO_DRAFTER) else drafter
@@ -126,54 +101,54 @@ def connect_model_bar(bar: ModelBar, workspace: Workspace) -> None:
         return blocks, render_pair(workspace, shown)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    bar.pair.input(choose_pair, [bar.pair], [bar.drafter, bar.block_size, bar.facts], **quiet)
+    bar.pair.input(choose_pair, [bar.pair, bar.backend], bar.follows_pair, **quiet)
     bar.drafter.input(choose_drafter, [bar.pair, bar.drafter], [bar.block_size, bar.facts], **quiet)
+    bar.backend.input(offer_backend, [bar.backend], [bar.precision, bar.device], **quiet)
 
 
-def offer_pair(workspace: Workspace, name: str | None) -> tuple[Any, Any, str]:
-    """What the boxes drafter and block size and the facts become once a pair is chosen."""
+def offer_pair(
+    workspace: Workspace, name: str | None, backend: str | None = None
+) -> tuple[Any, ...]:
+    """What `ModelBar.follows_pair` become once a pair is chosen.
+
+    Args:
+        workspace: knows the pairs.
+        name: of the pair.
+        backend: chosen before; it stays where the pair runs on it.
+    """
     drafters = drafter_choices(workspace, name)
     values = [value for _, value in drafters]
     drafter = name if name in values else values[0]
+    backends = backend_choices(workspace, name)
+    names = [value for _, value in backends]
+    chosen = backend if backend in names else names[0]
+    # A precision and a device that were chosen for this backend stay as they are.
+    of_backend = (gr.skip(), gr.skip()) if chosen == backend else offer_backend(chosen)
     return (
         gr.Dropdown(drafters, value=drafter),
         gr.Dropdown(block_choices(workspace, name), value=AUTO),
+        gr.Dropdown(backends, value=chosen),
+        *of_backend,
         render_pair(workspace, name),
     )
 
 
-def refresh_model_bar(bar: ModelBar, workspace: Workspace, name: str | None) -> dict[Any, Any]:
-    """Offer what the registry knows and the disk holds now: for a page that was just loaded."""
-    known = name if find_pair(workspace, name) else first_ready(workspace)
-    drafters, blocks, facts = offer_pair(workspace, known)
-    return {
-        bar.pair: gr.Dropdown(pair_choices(workspace), value=known),
-        bar.drafter: drafters,
-        bar.block_size: blocks,
-        bar.facts: facts,
-    }
-
-
-def read_choice(values: Sequence[Any]) -> Choice:
-    """Turn the values of `ModelBar.inputs` into a choice."""
-    pair, drafter, block_size, precision, device = values
-    plain = drafter in (None, NO_DRAFTER)
-    return Choice(
-        pair=str(pair or "") if plain else str(drafter),
-        mode="ar" if plain else "dflash",
-        block_size=None if plain else _block_size(block_size),
-        dtype=None if precision in (None, AUTO, "nf4", "int8") else str(precision),
-        device=None if device in (None, AUTO) else str(device),
-        quantization=precision if precision in ("nf4", "int8") else None,
+def offer_backend(backend: str | None) -> tuple[Any, Any]:
+    """What the boxes precision and device become once a backend is chosen."""
+    devices = device_choices(backend)
+    return (
+        gr.Dropdown(precision_choices(backend), value=AUTO),
+        gr.Dropdown(devices, value=AUTO, visible=len(devices) > 2),
     )
 
 
-def _block_size(value: Any) -> int | None:
-    if value in (None, AUTO):
-        return None
-    if not str(value).isdecimal() or len(str(value)) > 4:
-        raise RequestError(f"{str(value)[:20]!r} is no block size: choose one from the list.")
-    return int(value)
+def refresh_model_bar(
+    bar: ModelBar, workspace: Workspace, name: str | None, backend: str | None = None
+) -> dict[Any, Any]:
+    """Offer what the registry knows and the disk holds now: for a page that was just loaded."""
+    known = name if find_pair(workspace, name) else first_ready(workspace)
+    offered = zip(bar.follows_pair, offer_pair(workspace, known, backend), strict=True)
+    return {bar.pair: gr.Dropdown(pair_choices(workspace), value=known), **dict(offered)}
 
 
 def first_ready(workspace: Workspace) -> str | None:
@@ -199,8 +174,11 @@ def drafter_choices(workspace: Workspace, name: str | None) -> list[tuple[str, s
     pair = find_pair(workspace, name)
     if pair is None:
         return [none]
-    fitting = workspace.registry.drafters_for(pair.target)
-    return [(_drafter_label(each), each.name) for each in fitting] + [none]
+    fitting = find_target(workspace.registry, keys_of(pair)[0]).drafters
+    return [
+        *((_drafter_label(workspace.registry.get(each.pair)), each.pair) for each in fitting),
+        none,
+    ]
 
 
 def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str]]:
@@ -217,26 +195,22 @@ def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str
     return [auto, *choices]
 
 
+def _several_work(workspace: Workspace) -> bool:
+    reasons = [each.unavailable_reason() for each in workspace.backends().values()]
+    return reasons.count(None) > 1
+
+
 def find_pair(workspace: Workspace, name: str | None) -> Pair | None:
-    """The pair of that name, or None."""
-    return next((pair for pair in workspace.pairs() if pair.name == name), None)
+    """The pair of that name, composed ones too, or None."""
+    try:
+        return workspace.registry.get(name or "")
+    except UnknownPair:
+        return None
 
 
 def say_status(state: PairState) -> str:
     """A pair's state in two words, as `dflash-app pairs` says it."""
     return state.status
-
-
-def list_devices() -> list[tuple[str, str]]:
-    """Devices to offer, told without importing a tensor library."""
-    devices = [("auto", AUTO), ("CPU", "cpu")]
-    devices += [
-        (f"GPU {index}", f"cuda:{index}")
-        for index, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))
-    ]
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
-        devices.append(("Apple GPU", "mps"))
-    return devices
 
 
 def render_pair(workspace: Workspace, name: str | None) -> str:
@@ -247,7 +221,8 @@ def render_pair(workspace: Workspace, name: str | None) -> str:
     state = workspace.state(pair.name)
     missing = "" if state.status == "ready" else " missing"
     parts = [f'<span class="badge{missing}">{escape_html(say_status(state))}</span>']
-    parts += [f"<span>{fact}</span>" for fact in _facts(pair)]
+    facts = _facts(pair) + (_memory(pair) if state.status == "ready" else [])
+    parts += [f"<span>{fact}</span>" for fact in facts]
     html = f'<div class="pair-facts">{"".join(parts)}</div>'
     if state.status != "ready" and state.reason:
         html += f'<div class="notice warning" role="status">{escape_html(state.reason)}</div>'
@@ -281,6 +256,21 @@ def _facts(pair: Pair) -> list[str]:
             f" on {escape_html(best.task)}</span>"
         )
     return facts
+
+
+def _memory(pair: Pair) -> list[str]:
+    """What the pair takes in 16 bits; the sum's parts stand where the pointer rests on it."""
+    try:
+        need = fit_pair(pair, [Device("any", 0)], online=False).fits[0].need
+    except DFlashAppError:
+        return []
+    if need is None:
+        return []
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in need.breakdown())
+    return [
+        f'<span title="{escape_html(parts)}">needs about <b>{format_bytes(need.total_bytes)}</b> '
+        f"in bfloat16 at {need.context_length:,} tokens</span>"
+    ]
 
 
 def _drafter_label(pair: Pair) -> str:

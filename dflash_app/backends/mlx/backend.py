@@ -3,6 +3,7 @@
 import platform
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from weakref import WeakValueDictionary
 from dflash_app.engine.local import LocalPair
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.engine.worker import Worker
-from dflash_app.errors import BackendUnavailable, PairNotReady
+from dflash_app.errors import BackendUnavailable, DFlashAppError, LoadError, PairNotReady
 from dflash_app.hub.cache import pair_state
 from dflash_app.registry.pair import Pair
 
@@ -42,8 +43,30 @@ class MlxBackend:
         if macos and int(macos.split(".")[0]) < OLDEST_MACOS:
             return f"MLX needs macOS {OLDEST_MACOS}: update macOS, or use the torch backend."
         if find_spec("mlx") is None or find_spec("mlx_lm") is None:
-            return "MLX is not installed: run `pip install 'dflash-studio[mlx]'`."
+            return "MLX is not installed: run `pip install '.[mlx]'`."
         return None
+
+    def describe_setup(self) -> str:
+        """MLX's version and, on a Mac, the device it takes and what of its memory.
+
+        Elsewhere there is nothing to ask MLX for, and it is not imported.
+
+        Raises:
+            BackendUnavailable: MLX does not start.
+        """
+        said = f"MLX {version('mlx')}"
+        if platform.system() != "Darwin":
+            return f"{said}, without Metal"
+        _import_mlx()
+        import mlx.core as mx
+
+        from dflash_app.backends.mlx.device import choose_device, say_device
+        from dflash_app.backends.mlx.memory import memory_limits
+
+        device = say_device(choose_device(None))
+        limits = memory_limits(mx.device_info())
+        found = f"{said} on the {device}"
+        return f"{found}: no Metal here" if limits is None else f"{found}. {limits}"
 
     def unsupported_reason(
         self, pair: Pair, target_dir: Path | None, drafter_dir: Path | None
@@ -61,8 +84,9 @@ class MlxBackend:
         """
         target_dir, drafter_dir = self._folders(pair, options)
         _import_mlx()
-        from dflash_app.backends.mlx.borrowed import check_pair, load_tokenizer
+        from dflash_app.backends.mlx.inspection import check_pair
         from dflash_app.backends.mlx.loading import check_target
+        from dflash_app.drafters.tokenizer import load_tokenizer
 
         check_target(target_dir, options)
         load_tokenizer(target_dir)
@@ -80,7 +104,7 @@ class MlxBackend:
         """
         target_dir, drafter_dir = self._folders(pair, options)
         _import_mlx()
-        from dflash_app.backends.mlx.borrowed import load_tokenizer
+        from dflash_app.drafters.tokenizer import load_tokenizer
 
         tokenizer = load_tokenizer(target_dir)
         eos_id = getattr(tokenizer, "eos_token_id", None)
@@ -90,9 +114,15 @@ class MlxBackend:
             models, warnings = worker.call(
                 lambda: self._load(pair, target_dir, drafter_dir, options, eos_ids)
             )
-        except BaseException:
+        except BaseException as error:
             worker.close()
-            raise
+            if isinstance(error, DFlashAppError) or not isinstance(error, Exception):
+                raise
+            summary = next(iter(str(error).splitlines()), "")[:200]
+            raise LoadError(
+                f"Pair {pair.name!r} cannot be loaded through MLX ({type(error).__name__}: "
+                f"{summary}): download it again, or use the torch backend."
+            ) from error
         return LocalPair(
             name=pair.name,
             backend=self.name,
@@ -121,14 +151,9 @@ class MlxBackend:
         options: LoadOptions,
         eos_ids: tuple[int, ...],
     ) -> "tuple[MlxModels, tuple[str, ...]]":
-        from dflash_app.backends.mlx.borrowed import check_pair
-        from dflash_app.backends.mlx.loading import (
-            check_target,
-            choose_device,
-            choose_dtype,
-            load_models,
-            say_device,
-        )
+        from dflash_app.backends.mlx.device import choose_device, say_device
+        from dflash_app.backends.mlx.inspection import check_pair
+        from dflash_app.backends.mlx.loading import check_target, choose_dtype, load_models
 
         # Before the target is read, which may take minutes.
         check_target(target_dir, options)
@@ -157,6 +182,6 @@ def _import_mlx() -> None:
         import mlx.core  # noqa: F401 only whether it can
     except (ImportError, RuntimeError) as error:
         raise BackendUnavailable(
-            f"MLX cannot start here ({error}): run `pip install 'dflash-studio[mlx]'` again, or "
+            f"MLX cannot start here ({error}): run `pip install '.[mlx]'` again, or "
             "use the torch backend."
         ) from error

@@ -8,20 +8,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dflash_app.backends.mlx.borrowed_files import read_json
 from dflash_app.backends.mlx.families import check_family, mlx_lm_name
+from dflash_app.drafters.transformers_calls import DAMAGE, first_line
+from dflash_app.errors import LoadError
+from dflash_app.hub.model_files import read_json
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read a target's config.json for mlx-lm.
 
     Raises:
-        LoadError: it is absent or damaged.
+        LoadError: it is absent or damaged, or says what its family cannot be.
         UnsupportedFormat: mlx-lm cannot run the family as it should.
     """
     raw = read_json(folder / "config.json")
     check_family(raw)
-    config = _filled(raw, _defaults(raw))
+    try:
+        config = _filled(raw, _defaults(raw))
+    except DAMAGE as error:
+        raise LoadError(
+            f"{folder / 'config.json'} is no valid config; download the target again "
+            f"({first_line(error)})."
+        ) from error
     text = config.get("text_config")
     if isinstance(text, dict):
         _say_rope_in_old_words(text)

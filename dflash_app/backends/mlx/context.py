@@ -13,13 +13,33 @@ LayerKV: TypeAlias = tuple[mx.array, mx.array]
 class ContextCache:
     """Grows in steps; the block's own keys stand behind it while the block is drafted.
 
+    Tokens of plain steps wait for the next block: projecting each by itself would read the
+    drafter's weights in every step of a run that has fallen back to AR.
+
     Attributes:
-        length: tokens held.
+        length: tokens held, waiting ones included.
     """
 
     def __init__(self) -> None:
         self.length = 0
         self._layers: list[Any] = []
+        self._waiting: list[mx.array] = []
+
+    @property
+    def num_waiting(self) -> int:
+        """Tokens whose states are kept and not yet projected."""
+        return len(self._waiting)
+
+    def wait(self, tapped: mx.array) -> None:
+        """Add a token at the end by its states, [1, 1, taps * hidden]."""
+        self._waiting.append(tapped)
+        self.length += 1
+
+    def take_waiting(self) -> list[mx.array]:
+        """The states of the tokens that wait, which are held no more: they come back projected."""
+        taken, self._waiting = self._waiting, []
+        self.length -= len(taken)
+        return taken
 
     def append(self, new: Sequence[LayerKV]) -> None:
         """Add tokens at the end.
@@ -35,6 +55,9 @@ class ContextCache:
 
     def crop(self, length: int) -> None:
         """Keep the first `length` tokens."""
+        while self._waiting and self.length > length:
+            self._waiting.pop()
+            self.length -= 1
         for cache in self._layers:
             cache.trim(max(0, self.length - length))
         self.length = min(self.length, length)
@@ -47,10 +70,11 @@ class ContextCache:
         return seen
 
     def layers(self) -> list[LayerKV]:
-        """Views of what is held."""
-        held = slice(0, self.length)
+        """Views of what is held and does not wait."""
+        held = slice(0, self.length - self.num_waiting)
         return [(cache.keys[:, :, held], cache.values[:, :, held]) for cache in self._layers]
 
     def arrays(self) -> list[mx.array]:
-        """The buffers, to be evaluated."""
-        return [array for cache in self._layers for array in (cache.keys, cache.values)]
+        """All that is held, to be evaluated."""
+        held = [array for cache in self._layers for array in (cache.keys, cache.values)]
+        return held + self._waiting

@@ -13,9 +13,9 @@ from typing import NamedTuple, TypeAlias
 import mlx.core as mx
 from mlx import nn
 
-from dflash_app.backends.mlx.borrowed import DFlashConfig
 from dflash_app.backends.mlx.context import ContextCache, LayerKV
 from dflash_app.backends.mlx.dflash_layer import DFlashLayer
+from dflash_app.drafters.config import DFlashConfig
 
 Rows: TypeAlias = Callable[[mx.array], mx.array]
 """Token ids -> embedding rows, or states -> logits: the target's embedding and its head."""

@@ -6,11 +6,11 @@ Source: "DFlash 2" of z-lab (github.com/z-lab/dflash, MIT); tensor names as in i
 import mlx.core as mx
 from mlx import nn
 
-from dflash_app.backends.mlx.borrowed import DFlashConfig, SelectorConfig
 from dflash_app.backends.mlx.context import ContextCache
 from dflash_app.backends.mlx.dflash import DFlashDrafter, Proposal, Rows, Sampler
 from dflash_app.backends.mlx.dflash_layer import DFlashLayer
 from dflash_app.backends.mlx.selector import CandidateSelector, walk
+from dflash_app.drafters.config import DFlashConfig, SelectorConfig
 
 
 def new_drafter(config: DFlashConfig) -> DFlashDrafter:

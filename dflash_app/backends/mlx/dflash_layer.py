@@ -5,9 +5,10 @@ from collections.abc import Callable
 import mlx.core as mx
 from mlx import nn
 
-from dflash_app.backends.mlx.borrowed import AttentionRule, DFlashConfig
 from dflash_app.backends.mlx.context import ContextCache, LayerKV
 from dflash_app.backends.mlx.rotary import new_rope
+from dflash_app.drafters.attention_rule import AttentionRule
+from dflash_app.drafters.config import DFlashConfig
 from dflash_app.errors import UnsupportedFormat
 
 _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
@@ -16,6 +17,19 @@ _ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "gelu_pytorch_tanh": nn.gelu_approx,
     "relu": nn.relu,
 }
+
+
+def activation(name: str) -> Callable[[mx.array], mx.array]:
+    """An activation by its name in transformers.
+
+    Raises:
+        UnsupportedFormat: MLX has none of that name.
+    """
+    if name not in _ACTIVATIONS:
+        raise UnsupportedFormat(
+            f"The drafter's activation {name!r} is not supported on MLX: use the torch backend."
+        )
+    return _ACTIVATIONS[name]
 
 
 class DFlashLayer(nn.Module):
@@ -43,12 +57,7 @@ class DFlashMLP(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-        if config.hidden_act not in _ACTIVATIONS:
-            raise UnsupportedFormat(
-                f"The drafter's activation {config.hidden_act!r} is not supported on MLX: use the "
-                "torch backend."
-            )
-        self.act = _ACTIVATIONS[config.hidden_act]
+        self.act = activation(config.hidden_act)
 
     def __call__(self, hidden: mx.array) -> mx.array:
         """[1, Q, hidden] -> [1, Q, hidden]."""

@@ -49,7 +49,7 @@ def rollback_of(model_type: str | None) -> RollbackKind:
     Raises:
         UnsupportedFormat: the family is not in the table.
     """
-    kind = ROLLBACK_KINDS.get(model_type or "")
+    kind = ROLLBACK_KINDS.get(str(model_type))
     if kind is None:
         raise UnsupportedFormat(
             f"Targets of the family {model_type!r} do not run on MLX here: use the torch backend, "

@@ -59,18 +59,18 @@ class ReplayMixer:
             tokens_to_remove: minus their number.
 
         Raises:
-            ValueError: they are not all of the last forward, or nothing of it would stay.
+            ValueError: they are not all of the last forward.
         """
         if tokens_to_remove:
             kept = tokens_to_remove + (0 if self._inputs is None else self._inputs.shape[1])
-            if self._inputs is None or kept < 1:
+            if self._inputs is None or kept < 0:
                 raise ValueError(
                     "a recurrent layer goes back within its last forward only, "
                     f"not by {-tokens_to_remove} tokens"
                 )
             cache.cache = list(self._before)
-            self._mixer(self._inputs[:, :kept], None, cache)
-            mx.async_eval(cache.cache)
+            if kept:
+                self._mixer(self._inputs[:, :kept], None, cache)
         self._forget()
 
     def _forget(self) -> None:

@@ -21,6 +21,8 @@ from dflash_app.engine.prefix import Prefix, PrefixSlot
 from dflash_app.engine.protocol import Verified
 from dflash_app.request import SamplingParams
 
+WAITING_TOKENS = 16
+"""Most tokens whose states wait for a block: so many at once cost hardly more than one."""
 _CONFIDENCE_SCALE = 1_000_000
 """Confidences cross to the host as millionths, in the same integer array as the tokens."""
 
@@ -30,7 +32,8 @@ class MlxLane:
 
     MLX computes when it is asked to. Drafts are asked for while the target's forward is still being
     described, and what is kept of a step while the next one is: so the device does not wait for
-    Python, and the host waits once a step.
+    Python, and the host waits once a step. A lane that decodes plainly goes further: it starts the
+    next step before it reads this one's token, as mlx-lm does.
 
     Args:
         target: decides every token.
@@ -39,6 +42,8 @@ class MlxLane:
         block_size: query width of the drafter, anchor included.
         prefix: what an earlier lane read and this one goes on from; None starts with nothing.
         slot: where this lane leaves its caches; None frees them.
+        alone: no other lane has a turn before this one closes. Else it leaves no work behind at the
+            end of a turn: the other's clock would count it.
     """
 
     def __init__(
@@ -50,8 +55,14 @@ class MlxLane:
         *,
         prefix: Prefix[ContextCache] | None = None,
         slot: PrefixSlot[ContextCache] | None = None,
+        alone: bool = False,
     ) -> None:
         self._prefix = prefix or new_prefix(target.new_cache())
+        self._alone = alone
+        self._works_ahead = alone and drafter is None and self._prefix.cache.takes_back_one_token
+        # The token after the anchor, where its step was started ahead: the cache holds the anchor.
+        self._next: mx.array | None = None
+        self._anchor_host_id: int | None = None
         self._slot = slot
         # False while the caches may hold what is not in the prefix's ids, or half a forward.
         self._settled = True
@@ -77,6 +88,7 @@ class MlxLane:
 
     def extend(self, token_ids: Sequence[int]) -> None:
         """Prefill a chunk of the prompt: target forward, drafter context, last logits."""
+        self._take_back()
         self._settled = False
         ids = mx.array(list(token_ids), dtype=mx.int32)
         self._last_logits, tapped = self._target.forward(ids, self._prefix.cache, 1, self._taps)
@@ -102,8 +114,8 @@ class MlxLane:
             token = draw(sampling_probs(logits, self._sampling), self._random)
         self._last_logits = None
         self._anchor = token
-        token_id: Any = token.item()
-        return int(token_id)
+        self._anchor_host_id = _read(token)
+        return self._anchor_host_id
 
     def propose(self, num_draft: int) -> Proposal:
         """Draft `num_draft` tokens after the anchor; 0 drafts nothing (AR).
@@ -113,6 +125,7 @@ class MlxLane:
         anchor = self._anchor_id()
         if num_draft == 0 or self._drafter is None:
             return Proposal(anchor[:0])
+        self._project()
         masks = mx.full((self._num_masks,), self._drafter.config.mask_token_id, dtype=mx.int32)
         block = mx.concatenate([anchor, masks])[None]
         hidden = self._drafter.draft(
@@ -132,6 +145,8 @@ class MlxLane:
 
         The caches keep every position until `rewind`. Costs the step's one wait for the device.
         """
+        if self._works_ahead:
+            return self._step_ahead()
         self._settled = False
         num_draft = draft.token_ids.shape[0]
         ids = mx.concatenate([self._anchor_id(), draft.token_ids])
@@ -141,14 +156,18 @@ class MlxLane:
         anchor_id, verified = _to_host(ids, draft.confidences, num_accepted, bonus)
         if tapped is not None:
             self._append_context(tapped[:, : verified.num_accepted + 1])
-            mx.async_eval(self._prefix.context.arrays())
+            self._start(self._prefix.context.arrays())
         self._prefix.token_ids += (anchor_id, *verified.drafted_ids)
         self._anchor = bonus[None]
         return verified
 
     def rewind(self, length: int) -> None:
         """Keep the first `length` tokens of the caches and forget the rest."""
+        if self._next is not None and length == self.length:
+            return  # what was started ahead stays: most runs go on
+        self._take_back()
         self._prefix.crop(length)
+        self._start(self._prefix.cache.replayed())
         if self._history is not None:
             self._history = self._history[:length]
         self._settled = True
@@ -156,9 +175,49 @@ class MlxLane:
     def close(self) -> None:
         """Leave the caches to the next lane or free them; free them after an error in a forward."""
         if self._slot is not None and self._settled:
+            self._take_back()
             self._slot.put(self._prefix)
         self._prefix, self._slot = new_prefix(self._target.new_cache()), None
-        self._last_logits = self._anchor = self._history = None
+        self._last_logits = self._anchor = self._next = self._history = None
+
+    def _step_ahead(self) -> Verified:
+        """One step of plain decoding, read while the device computes the one after it."""
+        if self._anchor_host_id is None:
+            raise ValueError("first_token() makes the anchor: call it before decoding")
+        self._settled = False
+        bonus = self._feed(self._anchor_id()) if self._next is None else self._next
+        self._prefix.token_ids.append(self._anchor_host_id)
+        self._next = None
+        if self.length < self._target.context_length:
+            self._next = self._feed(bonus)
+            mx.async_eval(self._next)
+        self._anchor, self._anchor_host_id = bonus, _read(bonus)
+        self._settled = True
+        return Verified((), 0, self._anchor_host_id)
+
+    def _feed(self, token: mx.array) -> mx.array:
+        """The token, [1] int32, after one that goes into the cache."""
+        logits, _ = self._target.forward(token, self._prefix.cache, 1)
+        self._remember(token)
+        logits = self._penalised(logits)
+        if self._sampling.greedy:
+            return logits.argmax(axis=-1).astype(mx.int32)
+        return draw(sampling_probs(logits, self._sampling), self._random)
+
+    def _take_back(self) -> None:
+        """Take the step back that was started ahead."""
+        if self._next is not None:
+            self._next = None
+            self._prefix.cache.crop(-1)
+            if self._history is not None:
+                self._history = self._history[: self.length]
+
+    def _start(self, arrays: list[mx.array]) -> None:
+        """Have computed what no token waits for: now where the next turn is another lane's."""
+        if self._alone:
+            mx.async_eval(arrays)
+        else:
+            mx.eval(arrays)
 
     def _accept(self, draft: Proposal, logits: mx.array) -> tuple[mx.array, mx.array]:
         if self._sampling.greedy:
@@ -186,13 +245,29 @@ class MlxLane:
         if self._drafter is None or tapped is None:
             return
         context = self._prefix.context
-        context.append(self._drafter.project_context(tapped, context.length))
+        if tapped.shape[1] == 1 and context.num_waiting < WAITING_TOKENS:
+            context.wait(tapped)
+        else:
+            self._project(tapped)
+
+    def _project(self, *tapped: mx.array) -> None:
+        """Add the tokens that wait, and those behind them, to the drafter's context."""
+        context = self._prefix.context
+        pieces = [*context.take_waiting(), *tapped]
+        if self._drafter is not None and pieces:
+            states = mx.concatenate(pieces, axis=1)
+            context.append(self._drafter.project_context(states, context.length))
 
     def _anchor_id(self) -> mx.array:
         """[1] int32."""
         if self._anchor is None:
             raise ValueError("first_token() makes the anchor: call it before drafting")
         return self._anchor
+
+
+def _read(token: mx.array) -> int:
+    token_id: Any = token.item()
+    return int(token_id)
 
 
 def _to_host(

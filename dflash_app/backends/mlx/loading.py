@@ -8,19 +8,29 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_map_with_path
 
-from dflash_app.backends.mlx.borrowed import check_fits, open_checkpoint
-from dflash_app.backends.mlx.borrowed_files import weight_files
 from dflash_app.backends.mlx.config import eos_ids as read_eos_ids
 from dflash_app.backends.mlx.config import read_config
+from dflash_app.backends.mlx.device import choose_device, say_device
 from dflash_app.backends.mlx.dflash import DFlashDrafter
 from dflash_app.backends.mlx.dflash2 import new_drafter
-from dflash_app.backends.mlx.memory import check_room, memory_limits, set_memory_limits
+from dflash_app.backends.mlx.memory import (
+    FOR_MLX,
+    check_room,
+    estimate_pair,
+    free_bytes,
+    memory_limits,
+    set_memory_limits,
+)
 from dflash_app.backends.mlx.models import MlxModels
-from dflash_app.backends.mlx.quantization import check_storage, quantize, stored_as
+from dflash_app.backends.mlx.quantization import check_name, check_storage, quantize, stored_as
 from dflash_app.backends.mlx.target import MlxTarget
 from dflash_app.backends.mlx.weights import named_arrays
+from dflash_app.drafters.checkpoint import open_checkpoint
+from dflash_app.drafters.fits import check_fits
 from dflash_app.engine.protocol import LoadOptions
-from dflash_app.errors import BackendUnavailable, LoadError
+from dflash_app.errors import LoadError
+from dflash_app.hub.model_files import weight_files
+from dflash_app.hub.room import room_warning
 
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 
@@ -57,11 +67,17 @@ def load_models(
     dtype = choose_dtype(options.dtype, device)
     limits = memory_limits(mx.device_info())
     set_memory_limits(limits)
+    wanted_dir = drafter_dir if options.drafter else None
+    need = estimate_pair(target_dir, wanted_dir, options, say_dtype(dtype))
+    free = free_bytes(limits)
     if target is None:
+        check_room(need, free)
         target = load_target(target_dir, dtype, options.quantization)
+    elif free is not None:
+        free += target.memory_bytes()
     drafter = None
-    if drafter_dir is not None and options.drafter:
-        drafter = load_drafter(drafter_dir, dtype, options.drafter_quantization)
+    if wanted_dir is not None:
+        drafter = load_drafter(wanted_dir, dtype, options.drafter_quantization)
         check_fits(
             drafter.config,
             hidden_size=target.hidden_size,
@@ -75,6 +91,8 @@ def load_models(
         device=say_device(device),
         drafter_quantization=options.drafter_quantization if drafter is not None else None,
         limits=limits,
+        need=need,
+        room=room_warning(need, free, FOR_MLX) if need is not None and free is not None else None,
     )
 
 
@@ -121,7 +139,8 @@ def load_drafter(folder: Path, dtype: mx.Dtype, quantization: str | None = None)
         quantization: what to store its linear weights as; None as `dtype`.
 
     Raises:
-        UnsupportedFormat, LoadError: see `borrowed.open_checkpoint`; or a weight is no number.
+        UnsupportedFormat, LoadError: as `drafters.checkpoint.open_checkpoint`; or a weight is
+            no number.
     """
     checkpoint = open_checkpoint(folder)
     drafter = new_drafter(checkpoint.config)
@@ -151,15 +170,18 @@ def check_target(folder: Path, options: LoadOptions) -> None:
     check_options(options)
     weight_files(folder)
     check_storage(folder, read_config(folder), options.quantization)
-    if options.quantization is None:
-        check_room(folder, memory_limits(mx.device_info()))
+    limits = memory_limits(mx.device_info())
+    if limits is not None:
+        # All that the GPU may hold: what is in memory now goes before this is loaded.
+        dtype = choose_dtype(options.dtype, choose_device(options.device))
+        check_room(estimate_pair(folder, None, options, say_dtype(dtype)), limits.wired_bytes)
 
 
 def check_options(options: LoadOptions) -> None:
     """Refuse what this backend cannot do; MLX's threads are its own, `num_threads` changes nothing.
 
     Raises:
-        LoadError, BackendUnavailable.
+        LoadError, UnsupportedFormat, BackendUnavailable.
     """
     if options.device == "auto" or options.max_memory_bytes is not None:
         raise LoadError(
@@ -170,32 +192,9 @@ def check_options(options: LoadOptions) -> None:
             "On MLX caches go back in their family's own way only: leave snapshots off, or use the "
             "torch backend."
         )
+    check_name(options.quantization)
+    check_name(options.drafter_quantization if options.drafter else None)
     choose_dtype(options.dtype, choose_device(options.device))
-
-
-def choose_device(name: str | None) -> mx.Device:
-    """The device of that name, or the best one here.
-
-    Args:
-        name: "cpu" or "gpu"; None takes the GPU where MLX has one.
-
-    Raises:
-        BackendUnavailable: unknown or not here.
-    """
-    if name is None:
-        return mx.Device(mx.gpu if mx.is_available(mx.gpu) else mx.cpu)
-    if name == "cpu":
-        return mx.Device(mx.cpu)
-    if name != "gpu":
-        raise BackendUnavailable(f"MLX has no device {name!r}: use gpu or cpu.")
-    if not mx.is_available(mx.gpu):
-        raise BackendUnavailable("MLX finds no GPU (Metal) here: choose cpu.")
-    return mx.Device(mx.gpu)
-
-
-def say_device(device: mx.Device) -> str:
-    """The device by its name: "cpu" or "gpu"."""
-    return "gpu" if device.type == mx.gpu else "cpu"
 
 
 def choose_dtype(name: str | None, device: mx.Device) -> mx.Dtype:
@@ -209,6 +208,11 @@ def choose_dtype(name: str | None, device: mx.Device) -> mx.Dtype:
     if name not in DTYPES:
         raise LoadError(f"Unknown precision {name!r}: use {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def say_dtype(dtype: mx.Dtype) -> str:
+    """The dtype by its name: "bfloat16"."""
+    return str(dtype).removeprefix("mlx.core.")
 
 
 def _check_experts(model: nn.Module, dtype: mx.Dtype) -> None:
@@ -242,14 +246,14 @@ def _as(array: mx.array, dtype: mx.Dtype) -> mx.array:
 
 
 def _settle(model: nn.Module, what: str) -> None:
-    """Compute every weight and refuse what is no number: arrays may cross to no other thread else.
+    """Compute all that a model holds, or no other thread could, and refuse what is no number.
 
     Raises:
         LoadError: a weight is NaN or infinite, or the weights do not fit into memory.
     """
     named = named_arrays(model.parameters())
     try:
-        mx.eval(model.parameters())
+        mx.eval(model.state)  # with what is no parameter: a rotation's frequencies
         finite = [
             (name, mx.isfinite(array).all())
             for name, array in named

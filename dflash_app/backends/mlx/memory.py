@@ -1,4 +1,4 @@
-"""How much of a Mac's one memory the GPU may have, and how much of it MLX keeps for itself."""
+"""What a pair needs of a Mac's one memory, how much the GPU may have of it, and what MLX keeps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,21 @@ from typing import Any
 
 import mlx.core as mx
 
-from dflash_app.backends.mlx.borrowed_files import stored_tensors
+from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import LoadError
+from dflash_app.hub.free_memory import free_ram_bytes
+from dflash_app.hub.headers import stored_tensors
+from dflash_app.hub.memory import MemoryNeed, Storing, estimate
+from dflash_app.hub.model_files import read_json
+from dflash_app.hub.room import refusal
 
 CACHE_SHARE = 16
 """MLX keeps freed buffers for the next step: as much as this part of what the GPU may have.
 
 A step's buffers are far smaller; without a limit those of a long prompt stay for good."""
 
-NEARLY_FULL = 0.9
+FOR_MLX = "for MLX"
+"""Where the free memory is that `hub.room` speaks of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,12 @@ class MemoryLimits:
 
     wired_bytes: int
     cache_bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"The GPU may hold {_say(self.wired_bytes)} of this Mac's memory, and MLX keeps "
+            f"{_say(self.cache_bytes)} of freed buffers at most"
+        )
 
 
 def memory_limits(device_info: Mapping[str, Any]) -> MemoryLimits | None:
@@ -51,34 +63,66 @@ def set_memory_limits(limits: MemoryLimits | None) -> None:
         mx.set_cache_limit(limits.cache_bytes)
 
 
-def check_room(folder: Path, limits: MemoryLimits | None) -> None:
-    """Refuse weights that the GPU cannot hold, before they are read.
+def free_bytes(limits: MemoryLimits | None) -> int | None:
+    """What is left for MLX: of what the GPU may hold, else of the machine's memory."""
+    if limits is None:
+        return free_ram_bytes()
+    return limits.wired_bytes - int(mx.get_active_memory())
+
+
+def estimate_pair(
+    target_dir: Path,
+    drafter_dir: Path | None,
+    options: LoadOptions,
+    dtype: str,
+    *,
+    block_size: int | None = None,
+) -> MemoryNeed | None:
+    """Add up what two folders will take; reads configs and headers only.
 
     Args:
-        folder: of the target, stored as it will be held.
-        limits: of the device.
+        target_dir: the target's.
+        drafter_dir: the drafter's; None for a target alone.
+        options: how it will be loaded.
+        dtype: "float32", "bfloat16", "float16".
+        block_size: the drafter's, anchor included.
+
+    Returns:
+        None where the config does not tell the shapes.
+    """
+    storing = Storing(
+        dtype=dtype,
+        quantization=options.quantization,
+        drafter_quantization=options.drafter_quantization,
+    )
+    try:
+        return estimate(
+            stored_tensors(target_dir),
+            read_json(target_dir / "config.json"),
+            None if drafter_dir is None else stored_tensors(drafter_dir),
+            storing,
+            block_size=block_size,
+        )
+    except LoadError:
+        return None  # damaged: reading it says what is
+
+
+def check_room(need: MemoryNeed | None, free: int | None) -> None:
+    """Refuse a pair that does not fit, before its weights are read.
+
+    Args:
+        need: of the pair.
+        free: bytes, with nothing of the pair in memory; None is not known.
 
     Raises:
-        LoadError: naming both sizes.
+        LoadError: naming both sizes and the cures.
     """
-    if limits is None:
+    if need is None or free is None:
         return
-    needed = sum(tensor.size_bytes for tensor in stored_tensors(folder).values())
-    if needed > limits.wired_bytes:
-        raise LoadError(
-            f"The weights take {_say(needed)} and the GPU may hold {_say(limits.wired_bytes)} of "
-            "this Mac's memory: choose a 4bit conversion or a smaller pair."
-        )
-
-
-def room_warning(weight_bytes: int, limits: MemoryLimits | None) -> str | None:
-    """What the user should know where little room is left beside the weights."""
-    if limits is None or weight_bytes <= NEARLY_FULL * limits.wired_bytes:
-        return None
-    return (
-        f"The weights take {_say(weight_bytes)} of the {_say(limits.wired_bytes)} that the GPU may "
-        "hold of this Mac's memory: long conversations will be slow or fail."
-    )
+    cures = "choose 4bit, a smaller pair, or the target alone"
+    reason = refusal(need, free, FOR_MLX, cures)
+    if reason is not None:
+        raise LoadError(reason)
 
 
 def _say(num_bytes: int) -> str:

@@ -9,13 +9,17 @@ import mlx.core as mx
 from dflash_app.backends.mlx.context import ContextCache
 from dflash_app.backends.mlx.dflash import DFlashDrafter
 from dflash_app.backends.mlx.lane import MlxLane
-from dflash_app.backends.mlx.memory import MemoryLimits, room_warning
+from dflash_app.backends.mlx.memory import FOR_MLX, MemoryLimits, free_bytes
 from dflash_app.backends.mlx.rollback import needs_savepoints
 from dflash_app.backends.mlx.target import MlxTarget
 from dflash_app.backends.mlx.weights import weight_bytes
 from dflash_app.engine.prefix import PrefixSlot
 from dflash_app.errors import RequestError
+from dflash_app.hub.memory import MemoryNeed
+from dflash_app.hub.room import turn_refusal
 from dflash_app.request import MAX_BLOCK_SIZE, Mode, SamplingParams
+
+MLX_PATH = "mlx-lm's caches"
 
 
 class MlxModels:
@@ -28,6 +32,8 @@ class MlxModels:
         device: "cpu" or "gpu".
         drafter_quantization: what the drafter's weights are stored as.
         limits: of the device's memory, where it has any.
+        need: of the pair, by the arithmetic; None where it is not known.
+        room: a sentence where the usual context does not fit.
     """
 
     def __init__(
@@ -39,7 +45,10 @@ class MlxModels:
         device: str = "cpu",
         drafter_quantization: str | None = None,
         limits: MemoryLimits | None = None,
+        need: MemoryNeed | None = None,
+        room: str | None = None,
     ) -> None:
+        self._limits, self._need = limits, need
         self._target: MlxTarget | None = target
         self._drafter = drafter
         self.context_length = target.context_length
@@ -52,7 +61,15 @@ class MlxModels:
         self.rollback_kind: str = target.rollback_kind
         self.quantization = target.quantization
         self.drafter_quantization = drafter_quantization
-        said = (_rounding_warning(self.dtype), room_warning(self.memory_bytes(), limits))
+        # mlx-lm's own modules and caches, which grow in steps; the drafter's likewise.
+        self.path = MLX_PATH
+        self.drafter_path = None if drafter is None else MLX_PATH
+        said = (
+            _rounding_warning(self.dtype),
+            room,
+            _width_warning(target.quantization) if drafter is not None else None,
+            None if limits is None else f"{limits}.",
+        )
         self.warnings = tuple(sentence for sentence in said if sentence)
         self.need_savepoints = needs_savepoints(target.new_cache())
         self._left_by_last_lane: PrefixSlot[ContextCache] = PrefixSlot()
@@ -114,6 +131,22 @@ class MlxModels:
             held += weight_bytes(self._drafter)
         return held
 
+    def no_room_reason(self, lengths: Sequence[int], *, drafting: bool = True) -> str | None:
+        """Why lanes of so many tokens do not fit; see `MemoryKeeper`."""
+        free = free_bytes(self._limits)
+        if self._need is None or free is None:
+            return None
+        kept = self._left_by_last_lane.length
+        reusable = self._need.cache_bytes(kept) + self._need.context_bytes(kept)
+        need = self._need if drafting else self._need.alone()
+        return turn_refusal(need, lengths, free + reusable, FOR_MLX)
+
+    def free_unused(self) -> None:
+        """Free what the last lane left and MLX's buffers; see `MemoryKeeper`."""
+        self._left_by_last_lane = PrefixSlot()
+        gc.collect()
+        mx.clear_cache()
+
     def close(self) -> None:
         """Free the weights and what a lane left; a target that other models share stays."""
         self._target = self._drafter = None
@@ -130,8 +163,26 @@ class MlxModels:
     ) -> MlxLane:
         slot = self._left_by_last_lane
         prefix = slot.take(prompt_ids or (), drafting=drafter is not None)
-        leave_to = None if prompt_ids is None else slot
-        return MlxLane(self.target, drafter, sampling, block_size, prefix=prefix, slot=leave_to)
+        alone = prompt_ids is not None  # what starts with nothing may be one lane of a race
+        leave_to = slot if alone else None
+        return MlxLane(
+            self.target,
+            drafter,
+            sampling,
+            block_size,
+            prefix=prefix,
+            slot=leave_to,
+            alone=alone,
+        )
+
+
+def _width_warning(quantization: str | None) -> str | None:
+    if quantization is None:
+        return None
+    return (
+        f"With weights in {quantization}, checking a wide block may cost more than it gains: "
+        "adaptive drafts measure that on this machine, and a block size of 5 is z-lab's advice."
+    )
 
 
 def _rounding_warning(dtype: str) -> str | None:

@@ -52,6 +52,18 @@ def check_storage(folder: Path, config: Mapping[str, Any], quantization: str | N
         )
 
 
+def check_name(name: str | None) -> None:
+    """Refuse what MLX cannot store weights as; None stores them as they come.
+
+    Raises:
+        UnsupportedFormat: naming what it can.
+    """
+    if name is not None and name not in BITS:
+        raise UnsupportedFormat(
+            f"MLX does not store weights as {name}: use {' or '.join(BITS)}, or the torch backend."
+        )
+
+
 def quantize(model: nn.Module, name: str) -> None:
     """Store linear weights and embeddings in fewer bits; the model is changed in place.
 
@@ -62,10 +74,7 @@ def quantize(model: nn.Module, name: str) -> None:
     Raises:
         UnsupportedFormat: another name.
     """
-    if name not in BITS:
-        raise UnsupportedFormat(
-            f"MLX does not store weights as {name}: use {' or '.join(BITS)}, or the torch backend."
-        )
+    check_name(name)
     predicate = getattr(model, "quant_predicate", None)
 
     def choose(path: str, module: nn.Module) -> bool | dict[str, Any]:

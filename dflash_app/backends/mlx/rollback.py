@@ -73,6 +73,15 @@ class TargetCache:
             _trim(layer, -tokens_to_remove)
         return True
 
+    @property
+    def takes_back_one_token(self) -> bool:
+        """Whether `crop` takes back a forward of one token: to it a full window loses another."""
+        return all(type(layer) is not RotatingKVCache for layer in self.layers)
+
+    def replayed(self) -> list[mx.array]:
+        """The states that `crop` describes anew, to be evaluated."""
+        return [array for index in self._mixers for array in self.layers[index].cache]
+
     def arrays(self) -> list[mx.array]:
         """Everything held, to be evaluated."""
         return [array for _, array in named_arrays([layer.state for layer in self.layers])]

@@ -20,7 +20,7 @@ from dflash_app.backends.mlx.acceptance import (
 from dflash_app.backends.mlx.loading import load_drafter, load_target
 from dflash_app.backends.mlx.models import MlxModels
 from dflash_app.backends.torch.acceptance import penalise_repetition as torch_penalise
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.request import SamplingParams
 from tests.backends.mlx.test_lane import DFLASH2
 from tests.backends.mlx.tiny_models import write_target

@@ -1,10 +1,13 @@
 """The embedded pair through MLX says what it says through PyTorch; what is missing has a cure."""
 
+import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +16,16 @@ import pytest
 from dflash_app.backends.mlx import backend as module
 from dflash_app.backends.mlx.backend import MlxBackend
 from dflash_app.backends.torch.backend import TorchBackend
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.engine.protocol import LoadedPair, LoadOptions, PairChecker, SupportTeller
-from dflash_app.errors import BackendUnavailable, LoadError, PairNotReady
+from dflash_app.errors import BackendUnavailable, LoadError, PairNotReady, UnsupportedFormat
 from dflash_app.events import Finished, PrefillDone, StepDone, TextDelta
 from dflash_app.registry.load import load_registry
 from dflash_app.registry.pair import ModelRef, Pair
 from dflash_app.request import GenerationRequest, Message, Mode
-from dflash_app.settings import find_bundled
+from dflash_app.settings import EMBEDDED_DIR, Settings, find_bundled
+from dflash_app.store.records import RunFilter
+from dflash_app.workspace import open_workspace
 from tests.backends.torch.drafter_files import random_drafter
 
 QUESTIONS = ["How many positive whole-number divisors does 196 have?", "What is 12 + 30?"]
@@ -58,6 +63,7 @@ def test_the_embedded_pair_says_what_it_says_through_pytorch(
 ) -> None:
     reference = TorchBackend().load(pair, LoadOptions(device="cpu", num_threads=1))
     assert (loaded.backend, loaded.device, loaded.dtype) == ("mlx", "cpu", "float32")
+    assert loaded.path == loaded.drafter_path == "mlx-lm's caches"
     assert loaded.block_size == reference.block_size
     assert loaded.context_length == reference.context_length
     for question in QUESTIONS:
@@ -129,7 +135,13 @@ def test_what_load_refuses_check_refuses(pair: Pair, tmp_path: Path) -> None:
     backend = MlxBackend()
     assert isinstance(backend, PairChecker)
     backend.check(pair, LoadOptions())
-    for options in (LoadOptions(snapshot=True), LoadOptions(device="auto")):
+    refused = [
+        LoadOptions(snapshot=True),
+        LoadOptions(device="auto"),
+        LoadOptions(quantization="nf4"),
+        LoadOptions(drafter_quantization="int8"),
+    ]
+    for options in refused:
         with pytest.raises(LoadError):
             backend.check(pair, options)
         with pytest.raises(LoadError):
@@ -139,6 +151,20 @@ def test_what_load_refuses_check_refuses(pair: Pair, tmp_path: Path) -> None:
     for act in (backend.check, backend.load):
         with pytest.raises(LoadError, match="does not belong to this target"):
             act(pair.model_copy(update={"drafter": other}), LoadOptions())
+    config = json.loads((EMBEDDED_DIR / "drafter" / "config.json").read_text())
+    for changes, cure in (
+        ({"hidden_act": "gelu_new"}, "torch backend"),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            "another",
+        ),
+    ):
+        shutil.copytree(EMBEDDED_DIR / "drafter", tmp_path / cure)
+        (tmp_path / cure / "config.json").write_text(json.dumps({**config, **changes}))
+        strange = pair.model_copy(update={"drafter": ModelRef(path=str(tmp_path / cure))})
+        for act in (backend.check, backend.load):
+            with pytest.raises(UnsupportedFormat, match=f"not supported.*{cure}"):
+                act(strange, LoadOptions())
     away = pair.model_copy(update={"target": ModelRef(repo="nobody/nothing")})
     with pytest.raises(PairNotReady):
         backend.check(away, LoadOptions())
@@ -149,6 +175,46 @@ def test_what_works_but_was_not_meant_so_is_said(pair: Pair) -> None:
     found = MlxBackend().load(row, LoadOptions())
     assert any("block" in sentence for sentence in found.warnings)
     found.close()
+
+
+def test_choosing_the_other_backend_frees_what_the_first_held(settings: Settings) -> None:
+    with closing(open_workspace(settings)) as workspace:
+        names = workspace.backends_for("embedded")
+        assert names == ["torch", "mlx"]
+        held = [workspace.loaded("embedded", LoadOptions(num_threads=1), name) for name in names]
+        assert [each.backend for each in held] == names
+        assert held[0].memory_bytes() == 0
+        list(workspace.run(held[1], request(QUESTIONS[1], num_tokens=9), source="cli"))
+        (recorded,) = workspace.store.list_runs(RunFilter(), limit=1)
+        assert (recorded.start.backend, recorded.start.device) == ("mlx", "cpu")
+
+
+def test_an_app_without_mlx_decodes_and_shows_its_page_and_says_how_to_get_it(
+    settings: Settings,
+) -> None:
+    code = (
+        "import sys\n"
+        "from importlib.machinery import PathFinder\n"
+        "class Bare(PathFinder):\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
+        "        absent = name.split('.')[0] in ('mlx', 'mlx_lm')\n"
+        "        return None if absent else super().find_spec(name, path, target)\n"
+        "sys.meta_path[:] = [Bare if each is PathFinder else each for each in sys.meta_path]\n"
+        "from dflash_app.cli.app import run_app\n"
+        "assert run_app(['generate', 'What is 12 + 30?', '--max-new-tokens', '8']) == 0\n"
+        "assert run_app(['generate', 'Hello', '--backend', 'mlx']) == 1\n"
+        "from dflash_app.ui.live import LiveRuns\n"
+        "from dflash_app.ui.shell import build_page\n"
+        "from dflash_app.workspace import open_workspace\n"
+        "workspace = open_workspace()\n"
+        "build_page(workspace, LiveRuns())\n"
+        "assert workspace.backends_for('embedded') == ['torch']\n"
+        "workspace.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mlx: MLX is not installed: run `pip install '.[mlx]'`" in done.stderr
 
 
 def test_it_tells_which_pairs_it_cannot_run_without_loading_mlx(pair: Pair) -> None:
@@ -184,7 +250,7 @@ def test_importing_the_backend_and_asking_it_imports_no_tensor_library() -> None
         ("darwin", "arm64", "15.1", True, None),
         ("darwin", "arm64", "13.6", True, "update macOS"),
         ("darwin", "x86_64", "15.1", True, "Apple Silicon"),
-        ("linux", "x86_64", "", False, "pip install 'dflash-studio[mlx]'"),
+        ("linux", "x86_64", "", False, "pip install '.[mlx]'"),
     ],
 )
 def test_where_it_cannot_run_it_names_the_cure(

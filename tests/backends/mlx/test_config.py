@@ -1,6 +1,7 @@
 """A config.json says to mlx-lm what it says to transformers, whichever of the two wrote it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,18 @@ def test_eos_ids_are_those_of_all_configs(tmp_path: Path) -> None:
 def test_a_config_that_is_no_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="missing"):
         read_config(tmp_path)
-    (tmp_path / "config.json").write_text('{"hidden_size": 3}')
-    with pytest.raises(UnsupportedFormat, match="family None"):
+    for family in (None, ["qwen3"]):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+        with pytest.raises(UnsupportedFormat, match=f"family {re.escape(repr(family))}"):
+            read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_hidden_layers": "four"}, {"vocab_size": None}, {"rope_scaling": [1]}]
+)
+def test_a_config_that_its_family_cannot_have_is_refused(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3", **changes}))
+    with pytest.raises(LoadError, match="no valid config; download the target again"):
         read_config(tmp_path)

@@ -7,9 +7,10 @@ import mlx.core as mx
 import pytest
 
 from dflash_app.backends.mlx.dflash import DFlashDrafter
+from dflash_app.backends.mlx.lane import MlxLane
 from dflash_app.backends.mlx.loading import load_drafter, load_target
 from dflash_app.backends.mlx.models import MlxModels
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.backends.torch.selftest.decoding import run_lane
 from dflash_app.errors import RequestError
 from dflash_app.request import SamplingParams
@@ -106,7 +107,7 @@ def test_next_logits_are_those_that_greedy_decoding_compares(models: MlxModels) 
 def test_a_step_waits_for_the_device_once(
     models: MlxModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lane = models.open_lane(GREEDY, "dflash")
+    lane = models.open_lane(GREEDY, "dflash", None, PROMPT)
     lane.extend(PROMPT)
     lane.first_token()
     waits: list[str] = []
@@ -116,6 +117,64 @@ def test_a_step_waits_for_the_device_once(
     verified = lane.verify(draft)
     lane.rewind(len(PROMPT) + 1 + verified.num_accepted)
     assert waits == []  # but for the one transfer, which reads what was described
+
+
+SAMPLINGS = [
+    GREEDY,
+    SamplingParams(temperature=0.9, top_p=0.9, seed=4),
+    SamplingParams(repetition_penalty=1.4),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "sampled", "penalised"])
+@pytest.mark.parametrize("name", ["qwen3", "gpt_oss", "gemma4_text shared", "qwen3_5"])
+def test_plain_decoding_that_works_ahead_says_what_it_says_step_by_step(
+    name: str, sampling: SamplingParams, target_folder: Callable[[str], Path]
+) -> None:
+    models = MlxModels(load_target(target_folder(name), mx.float32), None)
+    expected = plain(models, 60, sampling)
+    lane = models.open_lane(sampling, "ar", None, PROMPT)
+    found = run_lane(lane, PROMPT, 60, num_draft=0).token_ids
+    assert found == expected
+    # The step that was started ahead leaves no trace: the lane reads on as a fresh one would.
+    assert lane.length == len(PROMPT) + 59
+    rest = [*found[-1:], 9, 2, 4]
+    lane.extend(rest)
+    fresh = MlxLane(models.target, None, sampling)
+    fresh.extend([*PROMPT, *found[:-1], *rest])
+    assert lane._last_logits is not None
+    assert fresh._last_logits is not None
+    assert mx.allclose(lane._last_logits, fresh._last_logits, atol=1e-4)
+    assert lane.first_token() == fresh.first_token() or not sampling.greedy
+
+
+def test_only_a_lane_that_is_alone_leaves_work_to_the_device(
+    models: MlxModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, begun = mx.async_eval, []
+
+    def note(*arrays: object) -> None:
+        begun.append(len(arrays))
+        begin(*arrays)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mx, "async_eval", note)
+    for prompt_ids, works_ahead in ((None, False), (PROMPT, True)):
+        begun.clear()
+        run_lane(models.open_lane(GREEDY, "ar", None, prompt_ids), PROMPT, 6, num_draft=0)
+        assert len(begun) == (5 if works_ahead else 0)
+
+
+def test_nothing_is_started_behind_the_end_of_the_context(
+    models: MlxModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.target, "context_length", len(PROMPT) + 3)
+    lane = models.open_lane(GREEDY, "ar", None, PROMPT)
+    lane.extend(PROMPT)
+    lane.first_token()
+    for number in range(1, 4):
+        lane.verify(lane.propose(0))
+        lane.rewind(len(PROMPT) + number)
+    assert lane._prefix.cache.layers[-1].offset == len(PROMPT) + 3
 
 
 def test_what_cannot_be_opened_is_refused_with_the_cure(models: MlxModels) -> None:

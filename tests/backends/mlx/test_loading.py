@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,11 @@ import torch
 from mlx_lm.utils import load_model, quantize_model, save_model
 from safetensors.torch import load_file, save_file
 
+from dflash_app.backends.mlx.device import choose_device, say_device
 from dflash_app.backends.mlx.lane import MlxLane
-from dflash_app.backends.mlx.loading import (
-    choose_device,
-    choose_dtype,
-    load_drafter,
-    load_models,
-    load_target,
-    say_device,
-)
+from dflash_app.backends.mlx.loading import choose_dtype, load_drafter, load_models, load_target
 from dflash_app.backends.mlx.target import MlxTarget
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.backends.torch.selftest.decoding import run_lane
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import BackendUnavailable, LoadError, UnsupportedFormat
@@ -90,6 +85,17 @@ def test_each_precision_decodes_alike_up_to_near_ties(
     assert num_compared == NUM_TOKENS - 8 or dtype != "float32"
 
 
+@pytest.mark.parametrize("name", ["gpt_oss", "gemma4_text"])
+def test_a_target_that_one_thread_loaded_answers_on_another(
+    name: str, target_folder: Callable[[str], Path]
+) -> None:
+    # Their rotations keep frequencies that are no parameters.
+    with ThreadPoolExecutor(1) as pool:
+        target = pool.submit(load_target, target_folder(name), mx.float32).result()
+    logits, _ = target.forward(mx.array(PROMPT), target.new_cache(), 1)
+    assert mx.isfinite(logits).all()
+
+
 def test_a_recurrences_decay_stays_in_full_precision(
     target_folder: Callable[[str], Path],
 ) -> None:
@@ -133,12 +139,19 @@ def test_a_drafter_is_quantised_on_load_and_drafts_losslessly(
 ) -> None:
     save_drafter(random_drafter(**WIDE), tmp_path)
     full = load_models(wide_dir, tmp_path)
-    models = load_models(wide_dir, tmp_path, LoadOptions(drafter_quantization="4bit"))  # type: ignore[arg-type]
+    models = load_models(wide_dir, tmp_path, LoadOptions(drafter_quantization="4bit"))
     assert (models.drafter_quantization, models.quantization) == ("4bit", None)
     assert models.memory_bytes() < full.memory_bytes()
     truth = run_lane(full.open_lane(GREEDY, "ar"), PROMPT, 30, num_draft=0).token_ids
     assert run_lane(models.open_lane(GREEDY, "dflash"), PROMPT, 30, num_draft=7).token_ids == truth
     assert load_drafter(tmp_path, mx.float32, "8bit").fc.bits == 8
+
+
+def test_wide_blocks_on_a_target_in_fewer_bits_are_doubted(wide_dir: Path, tmp_path: Path) -> None:
+    save_drafter(random_drafter(**WIDE), tmp_path)
+    said = load_models(wide_dir, tmp_path, LoadOptions(quantization="8bit")).warnings
+    assert any("adaptive drafts measure that" in sentence for sentence in said)
+    assert not load_models(wide_dir, tmp_path).warnings
 
 
 def test_a_quantised_checkpoint_is_not_quantised_again(wide_dir: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dflash_app.backends.mlx.loading import load_drafter, load_target
 from dflash_app.backends.mlx.models import MlxModels
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.backends.torch.selftest.decoding import run_lane
 from tests.backends.mlx.oracle import GREEDY
 from tests.backends.torch.drafter_files import random_drafter

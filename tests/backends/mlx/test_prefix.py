@@ -11,7 +11,7 @@ import pytest
 from dflash_app.backends.mlx.lane import MlxLane
 from dflash_app.backends.mlx.loading import load_drafter, load_target
 from dflash_app.backends.mlx.models import MlxModels
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.backends.torch.selftest.tiny_families import VOCAB_SIZE, WINDOW
 from dflash_app.engine.policy import FixedDrafts
 from dflash_app.engine.prefix import PrefixSlot
