@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run test check bench embedded-pair clean
+.PHONY: run test check bench bench-page embedded-pair clean
 .DEFAULT_GOAL := run
 
 run: .venv/installed
@@ -22,6 +22,9 @@ check: .venv/installed-dev
 	$(BIN)/lint-imports
 
 bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks
+
+bench-page: .venv/installed-dev
 	$(BIN)/python -m benchmarks.embedded
 
 embedded-pair: .venv/installed

@@ -15,7 +15,8 @@ from typing import Any
 
 from benchmarks.prompts import Prompt, held_out_prompts
 from benchmarks.strange_prompts import strange_prompts
-from dflash_app.backends.torch.loading import load_models, load_tokenizer
+from dflash_app.backends.torch.loading import load_models
+from dflash_app.drafters.tokenizer import load_tokenizer
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.engine.protocol import LoadedModels, LoadOptions
 from dflash_app.request import Message, SamplingParams

@@ -15,7 +15,9 @@ from benchmarks.report import Check, environment, format_table, write_results
 from dflash_app.errors import DFlashAppError
 
 RESULTS = Path(__file__).parent / "results"
-MIN_SPEEDUP = 2.5
+MIN_SPEEDUP = 1.5
+"""Of DFlash over our own AR. It was 2.5 while both ran through transformers' modules: the fast path
+made AR over four times as fast and DFlash three times, so their ratio fell (docs/log.md)."""
 MIN_KEPT = 0.75
 MAX_START_S = 20.0
 MAX_RESIDENT_BYTES = 1.5e9

@@ -10,7 +10,7 @@ from benchmarks.prompts import Prompt
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.events import PrefillDone, StepDone
 from dflash_app.metrics import RunMetrics, summarize
-from dflash_app.request import GenerationRequest, Message, Mode
+from dflash_app.request import GenerationRequest, Message, Mode, Policy
 
 MODES: tuple[Mode, Mode] = ("ar", "dflash")
 NUM_WARM_UP = 3
@@ -81,11 +81,16 @@ def summarize_comparisons(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def decode(
-    loaded: LoadedPair, prompt: Prompt, mode: Mode, max_new_tokens: int
+    loaded: LoadedPair,
+    prompt: Prompt,
+    mode: Mode,
+    max_new_tokens: int,
+    policy: Policy = "fixed",
 ) -> tuple[RunMetrics, list[int]]:
     """One reply's figures and tokens."""
-    message = Message("user", prompt.text)
-    events = list(loaded.stream(GenerationRequest((message,), max_new_tokens, mode=mode)))
+    messages = (Message("user", prompt.text),)
+    request = GenerationRequest(messages, max_new_tokens, mode=mode, policy=policy)
+    events = list(loaded.stream(request))
     token_ids = [event.token_id for event in events if isinstance(event, PrefillDone)]
     for event in events:
         if isinstance(event, StepDone):

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.browsing import Round, Script, TypedRun, play_round
 from benchmarks.pairs import add_pair, copy_endless
 from benchmarks.prompts import talkative_prompts
-from dflash_app.ui.model_bar import page_threads
+from dflash_app.ui.choice import page_threads
 from tests.e2e.running_app import find_chromium, open_browser
 
 LONG_TOKENS = 256

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from dflash_app.backends.torch.fast import FastDrafter, FastTarget, why_not, why_not_drafter
-from dflash_app.backends.torch.formats import load_drafter
 from dflash_app.backends.torch.lane import TorchLane
-from dflash_app.backends.torch.layout import store_by_columns
-from dflash_app.backends.torch.savepoint import new_prefix
-from dflash_app.backends.torch.target import load_target
+from dflash_app.backends.torch.loading import load_models
+from dflash_app.backends.torch.models import TorchModels
+from dflash_app.engine.protocol import LoadOptions
 from dflash_app.request import Mode, SamplingParams
 
 MODULES, FAST = "modules", "fast path"
+FAST_PATH = "static cache"
+OPTIONS = LoadOptions(device="cpu", dtype="float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class LoadedPath:
         open_lane: greedy, in a mode.
         target_bytes: of the weights that a step of the target reads.
         draft_bytes: of those that a draft reads, the borrowed head included.
+        target_weights: numbers that each token of a step is multiplied with.
+        draft_weights: the same of a draft.
     """
 
     target: Any
@@ -35,6 +37,8 @@ class LoadedPath:
     open_lane: Callable[[Mode], TorchLane]
     target_bytes: int
     draft_bytes: int
+    target_weights: int
+    draft_weights: int
 
 
 def load_paths(target_dir: Path, drafter_dir: Path) -> dict[str, LoadedPath]:
@@ -43,44 +47,33 @@ def load_paths(target_dir: Path, drafter_dir: Path) -> dict[str, LoadedPath]:
     Raises:
         ValueError: the fast path does not run it.
     """
-    cpu, dtype = torch.device("cpu"), torch.float32
-    targets = [load_target(target_dir, cpu, dtype) for _ in range(2)]
-    drafters = [load_drafter(drafter_dir, cpu, dtype) for _ in range(2)]
-    reason = why_not(targets[1].model) or why_not_drafter(drafters[1])
-    if reason is not None:
-        raise ValueError(f"the fast path does not run this pair: {reason}")
-    for module in (targets[0].model, drafters[0]):
-        store_by_columns(module)
-    head_bytes = sum(weight.nbytes for weight in targets[0].head.parameters())
-    layers_bytes = _linear_bytes(targets[0].model.model.layers)
-    draft_bytes = _linear_bytes(drafters[0])
-    target, drafter = FastTarget(targets[1].model), FastDrafter(drafters[1])
+    slow = load_models(target_dir, drafter_dir, OPTIONS, fast=False)
+    fast = load_models(target_dir, drafter_dir, OPTIONS)
+    if fast.path != FAST_PATH or fast.drafter_path != FAST_PATH:
+        raise ValueError(f"the fast path does not run this pair: {fast.path}, {fast.drafter_path}")
+    # Benchmarks read what a step reads, which only the parts themselves tell.
+    target: Any = slow.target
+    drafter: Any = slow.drafter
+    head = sum(weight.numel() for weight in target.head.parameters())
+    weights = (_linear_weights(target.model.model.layers) + head, _linear_weights(drafter) + head)
+    target, drafter = fast.target, fast.drafter
+    read = (target.read_bytes, drafter.read_bytes + target.head.read_bytes)
     return {
-        MODULES: LoadedPath(
-            targets[0],
-            drafters[0],
-            lambda mode: TorchLane(
-                targets[0], drafters[0] if mode == "dflash" else None, SamplingParams()
-            ),
-            layers_bytes + head_bytes,
-            draft_bytes + head_bytes,
-        ),
-        FAST: LoadedPath(
-            target,
-            drafter,
-            lambda mode: _fast_lane(target, drafter if mode == "dflash" else None),
-            target.read_bytes,
-            drafter.read_bytes + target.head.read_bytes,
-        ),
+        MODULES: _path(slow, (4 * weights[0], 4 * weights[1]), weights),
+        FAST: _path(fast, read, weights),
     }
 
 
-def _fast_lane(target: FastTarget, drafter: Any) -> TorchLane:
-    prefix: Any = new_prefix(target.new_cache())
-    if drafter is not None:
-        prefix.context = drafter.new_context()
-    return TorchLane(target, drafter, SamplingParams(), prefix=prefix)
+def _path(models: TorchModels, read: tuple[int, int], weights: tuple[int, int]) -> LoadedPath:
+    return LoadedPath(
+        models.target,
+        models.drafter,
+        lambda mode: models.open_lane(SamplingParams(), mode),
+        *read,
+        *weights,
+    )
 
 
-def _linear_bytes(module: torch.nn.Module) -> int:
-    return sum(part.weight.nbytes for part in module.modules() if isinstance(part, torch.nn.Linear))
+def _linear_weights(module: torch.nn.Module) -> int:
+    linears = (part for part in module.modules() if isinstance(part, torch.nn.Linear))
+    return sum(part.weight.numel() for part in linears)

@@ -1,164 +1,294 @@
 """The same pair and prompts in other people's loops: `python -m benchmarks.peers`.
 
-z-lab's `dflash_generate` (dflash 0.1.0, the reference) and transformers' own `generate`, greedy, in
-one process with our engine. A reply is timed around the whole call, prefill included, because
-that is what every one of them offers.
+Ours, z-lab's `dflash_generate` (dflash 0.1.0, the reference) and transformers' `generate` in its
+three ways, greedy, float32, in one process with the same number of threads. A reply is timed around
+the whole call, prefill included, because that is what every one of them offers. With `--shape` the
+pair has random weights in a published shape (`benchmarks.shaped_peers`). Exit code 1: a bar is
+missed.
 """
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks import shaped_peers
 from benchmarks.embedded import use_cores
 from benchmarks.engine import decode, middle
 from benchmarks.pairs import add_pair, folders, open_pair
-from benchmarks.prompts import Prompt, held_out_prompts
-from benchmarks.report import environment, format_table, write_results
+from benchmarks.peer_loops import (
+    GENERATE,
+    NATIVE_DFLASH,
+    PROMPT_LOOKUP,
+    ZLAB_AR,
+    ZLAB_DFLASH,
+    Loop,
+    peer_loops,
+)
+from benchmarks.prompts import UNLIKE, Prompt, held_out_prompts
+from benchmarks.report import Check, environment, format_table, write_results
+from benchmarks.shape_options import add_shape_options
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import DFlashAppError
+from dflash_app.metrics import RunMetrics
 from dflash_app.request import Message
 
+OUR_DFLASH, OUR_ADAPTIVE, OUR_AR = "ours, DFlash", "ours, DFlash, adaptive", "ours, AR"
 NUM_WARM_UP = 2
-OURS = ("ours, DFlash", "ours, AR")
+BARS = (
+    (OUR_DFLASH, ZLAB_DFLASH, 2.2),
+    (OUR_DFLASH, NATIVE_DFLASH, 2.3),
+    (OUR_AR, GENERATE, 1.7),
+    (OUR_AR, ZLAB_AR, 1.7),
+)
+"""(ours, theirs, least ratio of tok/s): all drafters at the same fixed block."""
 
-Decode = Callable[[Prompt], list[int]]
-"""Answers a prompt with its output tokens."""
+Answer = Callable[[Prompt], tuple[list[int], RunMetrics | None]]
+"""A reply's tokens, and its figures where the loop is ours."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure every contender on every prompt, in an order that rotates, and print the ratios."""
+@dataclass
+class Runs:
+    """What the loops did; every list is in the order of the rounds, so entries pair up.
+
+    Attributes:
+        tok_s: end to end, by loop.
+        decode_tok_s: prefill apart, by our loop and by kind of prompt; None for a single token.
+        different: replies that were not our AR's, by loop.
+    """
+
+    tok_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    decode_tok_s: dict[str, dict[str, list[float | None]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    different: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; the exit code is 1 where a bar is missed."""
     options = _parse(argv)
-    threads = use_cores(options.cores)
-    target, drafter = folders(options.target, options.drafter)
-    prompts = held_out_prompts(options.prompts)
-    with tempfile.TemporaryDirectory() as folder:
-        add_pair(Path(folder), "measured", target, drafter)
-        with open_pair(Path(folder), "measured", threads) as loaded:
-            contenders = {
-                **_our_loops(loaded, options.max_new_tokens),
-                **_peer_loops(target, drafter, threads, options.max_new_tokens),
-            }
-            speeds, num_different = _measure(contenders, prompts, options.repeats)
-    table = _ratios(speeds)
-    header = ("loop", "tok/s", "DFlash of ours over it", "AR of ours over it")
-    print(format_table(header, [(name, *row.values()) for name, row in table.items()]))
-    print(f"runs of each: {len(speeds[OURS[0]])}; replies that differ: {num_different}")
+    if options.shape is not None:
+        return shaped_peers.run(options)
+    use_cores(options.cores)
+    results = measure(
+        *folders(options.target, options.drafter),
+        prompts=held_out_prompts(options.prompts),
+        rounds=options.rounds,
+        max_new_tokens=options.max_new_tokens,
+        threads=options.threads,
+    )
+    checks = judge(results)
+    print_results(results, checks)
     if options.out is not None:
-        figures = {"loops": table, "num_different_outputs": num_different, "threads": threads}
-        counts = {"num_prompts": len(prompts), "num_runs_each": len(speeds[OURS[0]])}
-        write_results(options.out, {**environment(), **counts, **figures}, [])
+        write_results(options.out, {**environment(), **results}, checks)
+    return 0 if all(check.met for check in checks) else 1
 
 
-def _our_loops(loaded: LoadedPair, max_new_tokens: int) -> dict[str, Decode]:
+def measure(
+    target_dir: Path,
+    drafter_dir: Path,
+    *,
+    prompts: Sequence[Prompt],
+    rounds: int,
+    max_new_tokens: int,
+    threads: int,
+) -> dict[str, Any]:
+    """Every loop on every prompt, in an order that rotates.
+
+    Args:
+        target_dir: folder of the target.
+        drafter_dir: folder of the drafter.
+        prompts: each asked alone.
+        rounds: over all prompts.
+        max_new_tokens: limit of a reply.
+        threads: that every loop computes with.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        add_pair(Path(folder), "measured", target_dir, drafter_dir)
+        with open_pair(Path(folder), "measured", threads) as loaded:
+            theirs, missing = _their_answers(target_dir, drafter_dir, threads, max_new_tokens)
+            answers = {**_our_answers(loaded, max_new_tokens), **theirs}
+            runs = _run(
+                answers,
+                prompts,
+                rounds,
+                prepare=lambda: decode(loaded, UNLIKE, mode="ar", max_new_tokens=1),
+            )
     return {
-        OURS[0]: lambda prompt: decode(loaded, prompt, "dflash", max_new_tokens)[1],
-        OURS[1]: lambda prompt: decode(loaded, prompt, "ar", max_new_tokens)[1],
+        "threads": threads,
+        "num_prompts": len(prompts),
+        "num_runs_each": len(runs.tok_s[OUR_AR]),
+        "missing": missing,
+        "loops": _loop_figures(runs),
+        "kinds": _kind_figures(runs),
+        "num_different_outputs": sum(runs.different.values()),
     }
 
 
-def _peer_loops(
+def judge(results: Mapping[str, Any]) -> list[Check]:
+    """Hold the figures of `measure` against the bars; a loop that is missing misses its bar."""
+    loops = results["loops"]
+    checks = [
+        Check(f"{ours} over {theirs}", loops.get(theirs, {}).get(_over(ours)), "at least", least)
+        for ours, theirs, least in BARS
+    ]
+    return [*checks, Check("replies that differ", results["num_different_outputs"], "below", 1)]
+
+
+def print_results(results: Mapping[str, Any], checks: Sequence[Check]) -> None:
+    """Both tables and the verdicts."""
+    header = ("loop", "tok/s", "our DFlash over it", "our adaptive", "our AR")
+    rows = [(name, *list(row.values())[:4]) for name, row in results["loops"].items()]
+    print(format_table(header, rows))
+    print()
+    kinds = ("kind of task", "AR tok/s", "DFlash over it", "adaptive over it")
+    print(format_table(kinds, [(kind, *row.values()) for kind, row in results["kinds"].items()]))
+    runs, threads = results["num_runs_each"], results["threads"]
+    print(f"\n{runs} runs of each loop, {threads} thread(s); the second table without prefill")
+    for name, reason in results["missing"].items():
+        print(f"{name}: {reason}")
+    print("\n".join(str(check) for check in checks))
+
+
+def _our_answers(loaded: LoadedPair, max_new_tokens: int) -> dict[str, Answer]:
+    def answer(prompt: Prompt, **ways: Any) -> tuple[list[int], RunMetrics | None]:
+        metrics, token_ids = decode(loaded, prompt, max_new_tokens=max_new_tokens, **ways)
+        return token_ids, metrics
+
+    return {
+        OUR_DFLASH: lambda prompt: answer(prompt, mode="dflash", policy="fixed"),
+        OUR_ADAPTIVE: lambda prompt: answer(prompt, mode="dflash", policy="adaptive"),
+        OUR_AR: lambda prompt: answer(prompt, mode="ar"),
+    }
+
+
+def _their_answers(
     target_dir: Path, drafter_dir: Path, threads: int, max_new_tokens: int
-) -> dict[str, Decode]:
-    """z-lab's loop with and without drafter, and transformers' greedy search."""
+) -> tuple[dict[str, Answer], dict[str, str]]:
     import torch
-    import transformers
+    from transformers import AutoModelForCausalLM
 
-    try:
-        reference: Any = importlib.import_module("dflash.model")
-    except ImportError:
-        sys.exit("z-lab's dflash is not installed: run `pip install --no-deps dflash==0.1.0`.")
-    reference._cuda_time = time.perf_counter  # it times with CUDA; on a CPU there is none
-    library: Any = transformers
+    from dflash_app.backends.torch.checkpoint import load_drafter
+    from dflash_app.drafters.tokenizer import load_tokenizer
+
     torch.set_num_threads(threads)  # this thread's: our engine has set its own
-    tokenizer = library.AutoTokenizer.from_pretrained(target_dir)
-    target = library.AutoModelForCausalLM.from_pretrained(target_dir, dtype=torch.float32).eval()
-    drafter = reference.DFlashDraftModel.from_pretrained(
-        drafter_dir, config=library.AutoConfig.from_pretrained(drafter_dir), dtype=torch.float32
-    ).eval()
-    stop_ids = target.generation_config.eos_token_id
-    stop_ids = [stop_ids] if isinstance(stop_ids, int) else list(stop_ids)
+    library: Any = AutoModelForCausalLM
+    model = library.from_pretrained(target_dir, dtype=torch.float32).eval()
+    tokenizer = load_tokenizer(target_dir)
+    stop_ids = model.generation_config.eos_token_id
+    loops, missing = peer_loops(
+        model,
+        load_drafter(drafter_dir, torch.device("cpu"), torch.float32),
+        [stop_ids] if isinstance(stop_ids, int) else stop_ids,
+    )
 
-    def encode(prompt: Prompt) -> torch.Tensor:
-        return torch.tensor([encode_prompt(tokenizer, [Message("user", prompt.text)])])
+    def answer(loop: Loop) -> Answer:
+        def run(prompt: Prompt) -> tuple[list[int], None]:
+            prompt_ids = encode_prompt(tokenizer, [Message("user", prompt.text)])
+            return loop(prompt_ids, max_new_tokens), None
 
-    def run_reference(prompt: Prompt, block_size: int | None) -> list[int]:
-        ids = encode(prompt)
-        output = reference.dflash_generate(
-            drafter, target, ids, max_new_tokens, stop_ids, block_size=block_size
-        )
-        return list(output[0, ids.shape[1] :].tolist())
+        return run
 
-    def run_transformers(prompt: Prompt) -> list[int]:
-        ids = encode(prompt)
-        mask = torch.ones_like(ids)
-        output = target.generate(
-            ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=False
-        )
-        return list(output[0, ids.shape[1] :].tolist())
-
-    return {
-        "z-lab, DFlash": lambda prompt: run_reference(prompt, None),
-        "z-lab, AR": lambda prompt: run_reference(prompt, 1),
-        "transformers, AR": run_transformers,
-    }
+    order = (ZLAB_DFLASH, NATIVE_DFLASH, PROMPT_LOOKUP, ZLAB_AR, GENERATE)
+    return {name: answer(loops[name]) for name in order if name in loops}, missing
 
 
-def _measure(
-    contenders: dict[str, Decode], prompts: Sequence[Prompt], repeats: int
-) -> tuple[dict[str, list[float]], int]:
-    """End-to-end tok/s of every run, by contender, and how many replies differ from ours."""
+def _run(
+    answers: Mapping[str, Answer],
+    prompts: Sequence[Prompt],
+    rounds: int,
+    *,
+    prepare: Callable[[], object],
+) -> Runs:
     for prompt in prompts[:NUM_WARM_UP]:
-        for answer in contenders.values():
+        for answer in answers.values():
             answer(prompt)
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    num_different = 0
-    names = list(contenders)
-    for number in range(repeats):
+    runs, names = Runs(), list(answers)
+    for number in range(rounds):
         for position, prompt in enumerate(prompts):
             first = (number + position) % len(names)
             replies = {}
             for name in names[first:] + names[:first]:
+                prepare()
                 began_s = time.perf_counter()
-                replies[name] = contenders[name](prompt)
-                speeds[name].append(len(replies[name]) / (time.perf_counter() - began_s))
-            num_different += sum(reply != replies[OURS[1]] for reply in replies.values())
-    return speeds, num_different
+                replies[name], metrics = answers[name](prompt)
+                runs.tok_s[name].append(len(replies[name]) / (time.perf_counter() - began_s))
+                if metrics is not None:
+                    runs.decode_tok_s[name][prompt.kind].append(metrics.decode_tok_s)
+            for name, reply in replies.items():
+                runs.different[name] += reply != replies[OUR_AR]
+    return runs
 
 
-def _ratios(speeds: dict[str, list[float]]) -> dict[str, dict[str, float | None]]:
-    """Median tok/s of each, and the medians of our paired ratios to it."""
-    table = {}
-    for name, theirs in speeds.items():
-        row = {"median_tok_s": middle(theirs)}
-        for ours in OURS:
-            pairs = zip(speeds[ours], theirs, strict=True)
-            row[f"{ours} over it"] = middle(mine / other for mine, other in pairs)
-        table[name] = row
+def _loop_figures(runs: Runs) -> dict[str, dict[str, Any]]:
+    """Median tok/s of each loop, and the medians of our paired ratios to it."""
+    table: dict[str, dict[str, Any]] = {}
+    for name in sorted(runs.tok_s, key=_place):
+        theirs = runs.tok_s[name]
+        table[name] = {"median_tok_s": middle(theirs)}
+        for ours in (OUR_DFLASH, OUR_ADAPTIVE, OUR_AR):
+            pairs = zip(runs.tok_s[ours], theirs, strict=True)
+            table[name][_over(ours)] = middle(mine / other for mine, other in pairs)
+        table[name]["num_different_outputs"] = runs.different[name]
     return table
+
+
+def _kind_figures(runs: Runs) -> dict[str, dict[str, float | None]]:
+    """Our decoding by kind of prompt: AR's tok/s, and the paired ratios to it."""
+    kinds = sorted(runs.decode_tok_s[OUR_AR])
+    pooled = {
+        name: {**group, "all": [each for kind in kinds for each in group[kind]]}
+        for name, group in runs.decode_tok_s.items()
+    }
+
+    def over_ar(name: str, kind: str) -> float | None:
+        pairs = zip(pooled[name][kind], pooled[OUR_AR][kind], strict=True)
+        return middle(fast / plain if fast and plain else None for fast, plain in pairs)
+
+    return {
+        kind: {
+            "median_ar_tok_s": middle(pooled[OUR_AR][kind]),
+            "dflash_over_ar": over_ar(OUR_DFLASH, kind),
+            "adaptive_over_ar": over_ar(OUR_ADAPTIVE, kind),
+        }
+        for kind in (*kinds, "all")
+    }
+
+
+def _over(ours: str) -> str:
+    return f"{ours} over it"
+
+
+def _place(name: str) -> int:
+    order = (
+        *(OUR_DFLASH, OUR_ADAPTIVE, ZLAB_DFLASH, NATIVE_DFLASH),
+        *(OUR_AR, ZLAB_AR, GENERATE, PROMPT_LOOKUP),
+    )
+    return order.index(name)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument(
-        "--target", type=Path, help="measure this target instead of the shipped one"
-    )
+    parser.add_argument("--target", type=Path, help="measure this target, not the shipped one")
     parser.add_argument("--drafter", type=Path, help="and this drafter")
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds over them")
+    parser.add_argument("--rounds", type=int, default=3, help="over these prompts")
     parser.add_argument("--max-new-tokens", type=int, default=512, help="limit of a reply")
-    parser.add_argument("--cores", type=int, default=2, help="and threads, that all may use")
+    parser.add_argument("--threads", type=int, default=1, help="that every loop computes with")
+    parser.add_argument("--cores", type=int, default=2, help="that the process may use")
+    add_shape_options(parser)
     parser.add_argument("--out", type=Path, help="file for the results")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except DFlashAppError as error:
         sys.exit(str(error))

@@ -1,12 +1,13 @@
 """Fixed drafts, adaptive drafts and AR on the same prompts: `python -m benchmarks.policy`.
 
-Every prompt is decoded in all three ways one right after the other, in an order that rotates. The
+Every prompt is decoded in all three ways one right after the other, in a random order. The
 kinds are the embedded pair's twelve, noise, other languages, and replies that run on after their
 end, of which the drafter never saw any. Exit code 1: on some kind adaptive drafts take over 5 %
 more time than the better of the two others, or not less than fixed ones where AR beats these.
 """
 
 import argparse
+import random
 import sys
 import tempfile
 from collections import defaultdict
@@ -33,6 +34,10 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "fixed": {"mode": "dflash", "policy": "fixed"},
     "adaptive": {"mode": "dflash", "policy": "adaptive"},
 }
+HEADER = (
+    "kind", "AR ms", "fixed ms", "adaptive ms", "fixed / AR", "adaptive / AR", "adaptive / fixed",
+    "/ better", "fallbacks",
+)  # fmt: skip
 NUM_WARM_UP = 3
 MAX_REGRET = 1.05
 
@@ -64,11 +69,11 @@ def measure(
         for way in WAYS:
             _decode(loaded, prompt, way, max_new_tokens)
     rounds: dict[str, list[Round]] = defaultdict(list)
-    names = list(WAYS)
-    for number in range(repeats):
-        for position, prompt in enumerate(prompts):
-            first = (number + position) % len(names)
-            order = names[first:] + names[:first]
+    source = random.Random(0)
+    for _ in range(repeats):
+        for prompt in prompts:
+            # By chance: a run can reuse the prompt of the one before, unless that was AR.
+            order = source.sample(list(WAYS), len(WAYS))
             runs = {way: _decode(loaded, prompt, way, max_new_tokens) for way in order}
             if any(seconds is None for seconds, _, _ in runs.values()):
                 continue
@@ -83,7 +88,7 @@ def measure(
 
 
 def figures_of(rounds: Sequence[Round]) -> dict[str, float | int]:
-    """Medians of paired ratios of decoding seconds of one kind of prompt."""
+    """Medians of the decoding seconds of one kind of prompt and of their paired ratios."""
 
     def ratio(way: str, other: str) -> float:
         return median(each.seconds[way] / each.seconds[other] for each in rounds)
@@ -94,6 +99,7 @@ def figures_of(rounds: Sequence[Round]) -> dict[str, float | int]:
         ratio("adaptive", "ar"),
     )
     return {
+        **{f"{way}_s": median(each.seconds[way] for each in rounds) for way in WAYS},
         "fixed_to_ar": fixed_to_ar,
         "adaptive_to_ar": to_ar,
         "adaptive_to_fixed": to_fixed,
@@ -146,17 +152,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open_pair(home, "endless", threads) as loaded:
             rounds |= measure(loaded, running_on, **limits)
     kinds = {kind: figures_of(group) for kind, group in rounds.items()}
-    header = ("kind", "fixed / AR", "adaptive / AR", "adaptive / fixed", "/ better", "fallbacks")
-    print(
-        format_table(
-            header, [(kind, *each.values())[: len(header)] for kind, each in kinds.items()]
-        )
-    )
+    print(f"{threads} thread(s); medians of decoding milliseconds, and of their paired ratios:")
+    print(format_table(HEADER, [_row(kind, each) for kind, each in kinds.items()]))
     checks = judge(kinds)
     print("\n".join(str(check) for check in checks))
     if options.out is not None:
         write_results(options.out, {**environment(), "threads": threads, "kinds": kinds}, checks)
     return 0 if all(check.met for check in checks) else 1
+
+
+def _row(kind: str, figures: Mapping[str, float | int]) -> tuple[str | float | int, ...]:
+    milliseconds = [1e3 * figures[f"{way}_s"] for way in WAYS]
+    return (kind, *milliseconds, *[*figures.values()][len(WAYS) :])[: len(HEADER)]
 
 
 def _decode(

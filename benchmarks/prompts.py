@@ -17,6 +17,10 @@ class Prompt:
     text: str
 
 
+UNLIKE = Prompt("none", "Unlike all others")
+"""Asked before a reply that is timed as a whole: ours would go on from the same prompt's caches."""
+
+
 def held_out_prompts(count: int) -> list[Prompt]:
     """The demonstration prompt, then `count` held-out questions spread evenly over all kinds.
 

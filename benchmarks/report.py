@@ -4,15 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import dflash_app
 from dflash_app.store.fingerprint import hardware_fingerprint, library_versions
 
-MORE_LIBRARIES = ("gradio", "playwright")
-"""Versions that matter to the page's figures and that a run's record does not hold."""
+MORE_LIBRARIES = ("gradio", "playwright", "dflash")
+"""Versions that matter to the page's figures and the peers', and that no run's record holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,14 @@ class Check:
     Attributes:
         name: what was measured, with its unit.
         value: the figure; None where nothing could be measured, which misses the target.
-        sense: whether `limit` is the least that will do, or the first value that will not.
+        sense: whether `limit` is the least or the most that will do, or the first value that will
+            not.
         limit: of the target.
     """
 
     name: str
     value: float | None
-    sense: Literal["at least", "below"]
+    sense: Literal["at least", "at most", "below"]
     limit: float
 
     @property
@@ -36,7 +37,9 @@ class Check:
         """Whether the target is reached."""
         if self.value is None:
             return False
-        return self.value >= self.limit if self.sense == "at least" else self.value < self.limit
+        if self.sense == "at least":
+            return self.value >= self.limit
+        return self.value <= self.limit if self.sense == "at most" else self.value < self.limit
 
     def __str__(self) -> str:
         shown = "unknown" if self.value is None else f"{self.value:.3g}"
@@ -50,8 +53,27 @@ def environment() -> dict[str, Any]:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "app_version": dflash_app.__version__,
         "hardware": hardware_fingerprint(),
-        "library_versions": library_versions() | {name: version(name) for name in MORE_LIBRARIES},
+        "library_versions": library_versions() | _more_versions(),
     }
+
+
+def _more_versions() -> dict[str, str]:
+    found = {}
+    for name in MORE_LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_names(device: Any) -> str:
+    """A torch device with its model: "cuda:0 (NVIDIA H200)"."""
+    if device.type != "cuda":
+        return str(device)
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda})"
 
 
 def write_results(path: Path, results: Mapping[str, Any], checks: Sequence[Check]) -> None:

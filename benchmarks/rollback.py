@@ -11,7 +11,7 @@ from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 
 from dflash_app.backends.torch.layout import store_by_columns
 from dflash_app.backends.torch.target import TorchTarget
-from dflash_app.backends.torch.transformers_calls import quiet_transformers
+from dflash_app.drafters.transformers_calls import quiet_transformers
 
 BLOCK_SIZE = 16
 NUM_PREFIX = 64

@@ -5,6 +5,11 @@ DFlashAppError
 │   └── PromptTooLong       the prompt does not fit the model's context
 ├── RegistryError           a registry file cannot be read (the message names file and line)
 │   └── UnknownPair         no registry knows the name
+├── HubError                a download or a question to the hub failed (the message names the model)
+│   ├── HubOffline          the hub cannot be reached, or HF_HUB_OFFLINE is set
+│   ├── GatedModel          its licence must be accepted, and a token given
+│   ├── DiskFull            no room for the files
+│   └── ModelInUse          its files cannot be deleted: it is in memory, or being downloaded
 ├── PairNotReady            known, but not on this machine, planned, or not for this backend
 ├── LoadError               files are there but cannot become a model (corrupt, wrong shapes)
 │   └── UnsupportedFormat   a drafter format or target family that is not implemented
@@ -39,6 +44,30 @@ class RegistryError(DFlashAppError):
 
 class UnknownPair(RegistryError):
     """No registry knows the pair."""
+
+
+class HubError(DFlashAppError):
+    """A download or a question to the hub failed."""
+
+
+class HubOffline(HubError):
+    """The hub cannot be reached from here now."""
+
+
+class GatedModel(HubError):
+    """The model's licence must be accepted at `url`, and a token given."""
+
+    def __init__(self, message: str, url: str) -> None:
+        super().__init__(message)
+        self.url = url
+
+
+class DiskFull(HubError):
+    """There is no room for the files."""
+
+
+class ModelInUse(HubError):
+    """The model's files are needed now."""
 
 
 class PairNotReady(DFlashAppError):

@@ -4,6 +4,7 @@ All `elapsed_s` are seconds of this run's own decoding clock: it starts when the
 job up and, in a race, stands still while another lane computes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,3 +74,17 @@ class Finished:
 
 
 DecodeEvent = PrefillDone | StepDone | TextDelta | Finished
+
+
+def notes_of(events: Iterable[DecodeEvent]) -> list[tuple[int, str]]:
+    """What the engine told of a run, each with the number of tokens that were out before."""
+    notes: list[tuple[int, str]] = []
+    num_tokens = 0
+    for event in events:
+        if isinstance(event, PrefillDone):
+            num_tokens += 1
+        elif isinstance(event, StepDone):
+            if event.note is not None:
+                notes.append((num_tokens, event.note))
+            num_tokens += len(event.token_ids)
+    return notes

@@ -59,7 +59,7 @@ def race(
     group_id = group_id or new_group_id()
     revisions = (target_revision, drafter_revision)
     recordings = [
-        Recording(store, describe(loaded, request, source, revisions, group_id))
+        Recording(store, describe(loaded, request, source, revisions, group_id), loaded)
         for request in requests
     ]
     try:

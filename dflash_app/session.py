@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
+from statistics import fmean
 from typing import TypeVar, cast
 
 from dflash_app.engine.protocol import LoadedPair
@@ -14,11 +15,13 @@ from dflash_app.errors import GenerationFailed, StoreError
 from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
 from dflash_app.metrics import summarize
 from dflash_app.request import GenerationRequest
-from dflash_app.store.records import RunEnd, RunStart
+from dflash_app.store.records import RunEnd, RunFilter, RunStart
 from dflash_app.store.runs import Store
 
 PROGRESS_INTERVAL_S = 1.0
 """Most text that a crash can lose, in seconds of decoding."""
+
+_COMPARED_RUNS = 100
 
 EventT = TypeVar("EventT")
 
@@ -37,12 +40,13 @@ class Recording:
         closed: the run has ended and was recorded, or could not be.
     """
 
-    def __init__(self, store: Store, start: RunStart) -> None:
+    def __init__(self, store: Store, start: RunStart, loaded: LoadedPair) -> None:
         self.run_id: int | None = None
         self.problem: StoreError | None = None
         self.closed = False
         self._store = store
         self._start = start
+        self._loaded = loaded
         self._events: list[DecodeEvent] = []
         self._output: list[str] = []
         self._token_ids: list[int] = []
@@ -71,6 +75,9 @@ class Recording:
         if self.closed:
             return
         self.closed = True
+        # Only now: the run itself may have changed how its pair decodes.
+        drafting = self._start.drafter_path is not None
+        paths = (self._loaded.path, self._loaded.drafter_path if drafting else None)
         try:
             if self.run_id is None:
                 self.run_id = self._store.start_run(self._start)
@@ -81,6 +88,7 @@ class Recording:
                 token_ids=self._token_ids,
                 metrics=summarize(self._events),
                 error=None if error is None else str(error) or type(error).__name__,
+                paths=paths,
             )
             self.problem = None
         except StoreError as problem:
@@ -151,7 +159,8 @@ def run(
     """
     request = with_seed(request)
     revisions = (target_revision, drafter_revision)
-    recording = Recording(store, describe(loaded, request, source, revisions, group_id))
+    start = describe(loaded, request, source, revisions, group_id)
+    recording = Recording(store, start, loaded)
     try:
         with closing(closable(loaded.stream(request))) as events:
             for event in events:
@@ -195,6 +204,9 @@ def describe(
         rollback_kind=loaded.rollback_kind,
         quantization=loaded.quantization,
         drafter_quantization=loaded.drafter_quantization if drafting else None,
+        path=loaded.path,
+        drafter_path=loaded.drafter_path if drafting else None,
+        policy=request.policy if drafting else None,
         block_size=(request.block_size or loaded.block_size) if drafting else None,
         trained_block_size=loaded.block_size if drafting else None,
         temperature=float(sampling.temperature),
@@ -211,6 +223,16 @@ def describe(
     )
 
 
+def where(loaded: LoadedPair, request: GenerationRequest) -> str:
+    """Device, precision and path of a request's run, as "cpu, float32, static cache".
+
+    And what was spent so far on recording steps, where any are: "CUDA graphs, 0.8 s to start up".
+    """
+    start = describe(loaded, request, source="")
+    started_up = f", {loaded.startup_s:.1f} s to start up" if loaded.startup_s else ""
+    return f"{start.device}, {start.precision}, {start.paths}{started_up}"
+
+
 def experiments(loaded: LoadedPair, request: GenerationRequest) -> tuple[str, ...]:
     """A sentence for each thing that a request asks of a pair and that it was not made for."""
     trained, wanted = loaded.block_size, request.block_size
@@ -222,9 +244,48 @@ def experiments(loaded: LoadedPair, request: GenerationRequest) -> tuple[str, ..
     )
 
 
+def drafter_effect(
+    store: Store, loaded: LoadedPair, prompt: str, acceptance_length: float | None
+) -> str | None:
+    """What storing the drafter in fewer bits did to acceptance; None where it is stored whole.
+
+    Args:
+        store: holds the runs to compare with: of this prompt with the whole drafter, or where there
+            is none of any prompt.
+        loaded: the pair that ran.
+        prompt: of the run.
+        acceptance_length: its mean.
+    """
+    if loaded.drafter_quantization is None or acceptance_length is None:
+        return None
+    said = f"With the drafter in {loaded.drafter_quantization} the acceptance length was "
+    said += f"{acceptance_length:.2f}"
+    try:
+        runs = store.list_runs(RunFilter(pair=loaded.name, mode="dflash"), limit=_COMPARED_RUNS)
+    except StoreError:
+        return f"{said}."
+    whole = [
+        (run.start.prompt == prompt, run.metrics.mean_acceptance_length)
+        for run in runs
+        if run.start.drafter_quantization is None and run.start.quantization == loaded.quantization
+    ]
+    known = [(same, length) for same, length in whole if length is not None]
+    alike = [length for same, length in known if same]
+    lengths = alike or [length for _, length in known]
+    if not lengths:
+        return f"{said}: run the pair with the whole drafter too, to see what that changes."
+    of = f"{len(lengths)} of this prompt" if alike else f"{len(lengths)} of other prompts"
+    return f"{said}, and {fmean(lengths):.2f} with the whole one (runs in the log: {of})."
+
+
 def with_seed(request: GenerationRequest) -> GenerationRequest:
-    """The request with a seed drawn where it samples without one, so that it can be repeated."""
+    """The request with a seed drawn where it samples without one, so that it can be repeated.
+
+    Not for adaptive drafts: with a seed they would have to be fixed.
+    """
     if request.sampling.greedy or request.sampling.seed is not None:
+        return request
+    if request.mode == "dflash" and request.policy == "adaptive":
         return request
     sampling = replace(request.sampling, seed=secrets.randbits(32))
     return replace(request, sampling=sampling)

@@ -12,15 +12,9 @@ from threading import Lock, RLock
 from typing import Any
 
 from dflash_app import session
-from dflash_app.engine.protocol import (
-    Backend,
-    LoadedPair,
-    LoadOptions,
-    PairChecker,
-    SupportTeller,
-)
+from dflash_app.backends.choice import backends_for, choose_backend, unsupported_reason
+from dflash_app.engine.protocol import Backend, LoadedPair, LoadOptions, PairChecker
 from dflash_app.errors import (
-    BackendUnavailable,
     DFlashAppError,
     PairNotReady,
     RegistryError,
@@ -28,13 +22,20 @@ from dflash_app.errors import (
 )
 from dflash_app.events import DecodeEvent
 from dflash_app.hub.cache import PairState, pair_state
+from dflash_app.hub.choices import TargetChoice, resolve, targets
+from dflash_app.hub.fit import Device
+from dflash_app.hub.hub import Hub
+from dflash_app.hub.known_pairs import load_known_pairs
+from dflash_app.hub.published import Use
+from dflash_app.hub.recommend import Advice, fits_of, recommend
 from dflash_app.plugins import Plugins, load_plugins
 from dflash_app.race import race
-from dflash_app.registry.load import Registry, load_registry
+from dflash_app.registry.load import Registry
 from dflash_app.registry.pair import ModelRef, Pair
 from dflash_app.registry.save import append_pair, remove_pair
 from dflash_app.request import GenerationRequest
 from dflash_app.settings import Settings, find_bundled, load_settings
+from dflash_app.store.fingerprint import accelerators
 from dflash_app.store.runs import Store
 
 DEFAULT_OPTIONS = LoadOptions()
@@ -71,6 +72,7 @@ class Workspace:
     store: Store
     store_problem: StoreError | None
     _backends: dict[str, Backend[Pair]]
+    _hub: Hub | None = None
     _held: _Held | None = None
     _lock: Any = field(default_factory=RLock)
     _saving: Any = field(default_factory=Lock)
@@ -87,8 +89,46 @@ class Workspace:
         """
         pair = self.registry.get(name)
         state = pair_state(pair)
-        reason = None if state.status == "planned" else self._unsupported_reason(pair, state)
+        reason = (
+            None if state.status == "planned" else unsupported_reason(pair, self._backends, state)
+        )
         return replace(state, status="not supported", reason=reason) if reason else state
+
+    @property
+    def hub(self) -> Hub:
+        """Downloads, disk and registry updates; made when it is asked for first."""
+        with self._saving:
+            if self._hub is None:
+                self._hub = Hub(
+                    self.settings.home,
+                    registry=lambda: self.registry,
+                    reload=self._reload_registry,
+                    held=self._held_pair,
+                )
+            return self._hub
+
+    def targets(self) -> tuple[TargetChoice, ...]:
+        """Every known target with the drafters it can have: see `hub.choices`."""
+        return targets(self.registry)
+
+    def resolve(self, target: str, drafter: str | None) -> Pair:
+        """The pair of a target and a drafter, or the target's own for none; see `hub.choices`.
+
+        Raises:
+            RegistryError: they are not known, or not as a pair.
+        """
+        return resolve(self.registry, target, drafter)
+
+    def recommend(self, use: Use, devices: Sequence[Device], *, online: bool = True) -> Advice:
+        """Which pair to take on this machine; may wait for the network, so use a worker.
+
+        Args:
+            use: what for.
+            devices: this machine's, with what is free of each.
+            online: False asks nobody: of pairs that are not here only the registry's size counts.
+        """
+        standings = [self.hub.standing(pair, self.state(pair.name)) for pair in self.pairs()]
+        return recommend(standings, fits_of(standings, devices, online=online), use, accelerators())
 
     def add_pair(self, pair: Pair) -> None:
         """Save a pair in the user's registry file and know it from now on.
@@ -114,13 +154,16 @@ class Workspace:
             RegistryError: the row is the app's own or a plugin's, or the file cannot be written.
             PairNotReady: it is in memory, or a pair is being loaded.
         """
-        with self._saving, self._not_loading(name):
+        with self._saving, self._held_pair() as held:
+            if held is not None and held.name == name:
+                raise PairNotReady(f"Pair {name!r} is in use: choose another pair first.")
             self._reload_registry()
             self.registry.get(name)
             own = str(self.settings.user_registry)
-            if not self.registry.origins[name].startswith(f"{own}, line "):
+            origin = self.registry.origins.get(name, "no file: it is composed of two rows")
+            if not origin.startswith(f"{own}, line "):
                 raise RegistryError(
-                    f"Pair {name!r} stands in {self.registry.origins[name]}, which is not your own "
+                    f"Pair {name!r} stands in {origin}, which is not your own "
                     f"registry file {own}: only pairs that were added there can be removed."
                 )
             remove_pair(self.settings.user_registry, name)
@@ -129,6 +172,14 @@ class Workspace:
     def backends(self) -> dict[str, Backend[Pair]]:
         """The ways to load pairs, by name, those that do not work here included."""
         return dict(self._backends)
+
+    def backends_for(self, name: str) -> list[str]:
+        """The backends that can run a pair on this machine, the one that is taken by default first.
+
+        Raises:
+            UnknownPair: no registry knows the name.
+        """
+        return backends_for(self.registry.get(name), self._backends)
 
     def loaded(
         self, name: str, options: LoadOptions = DEFAULT_OPTIONS, backend: str | None = None
@@ -143,7 +194,7 @@ class Workspace:
         Args:
             name: as in the registry.
             options: how to load it; other options load it anew.
-            backend: by name; None takes the pair's first that works here.
+            backend: by name; None takes the first of `backends_for`.
 
         Raises:
             UnknownPair: no registry knows the name.
@@ -153,7 +204,7 @@ class Workspace:
         """
         pair = self.registry.get(name)
         with self._lock:
-            chosen = self._choose_backend(pair, backend)
+            chosen = choose_backend(pair, self._backends, backend)
             held = self._held
             if held and (held.pair, held.options, held.backend) == (pair, options, chosen.name):
                 return held.loaded
@@ -222,6 +273,8 @@ class Workspace:
 
         A turn that another thread had no time to record is marked interrupted at the next start.
         """
+        if self._hub is not None:
+            self._hub.close()
         self.unload()
         self.store.close()
 
@@ -247,8 +300,8 @@ class Workspace:
         raise kind(f"{said.rstrip('.')}; {name} was loaded again.")
 
     def _reload_registry(self) -> None:
-        paths = dict.fromkeys([*self.registry.paths, self.settings.user_registry])
-        self.registry = load_registry(list(paths))
+        bundled, *others = dict.fromkeys([*self.registry.paths, self.settings.user_registry])
+        self.registry = load_known_pairs(self.settings.home, bundled, others)
 
     @contextmanager
     def not_importing(self) -> Iterator[None]:
@@ -260,44 +313,14 @@ class Workspace:
             yield
 
     @contextmanager
-    def _not_loading(self, name: str) -> Iterator[None]:
-        """Hold the models' lock where the pair is not in memory; waits for no loading."""
+    def _held_pair(self) -> Iterator[Pair | None]:
+        """The pair in memory, if there is one; none is loaded meanwhile. Waits for no loading."""
         if not self._lock.acquire(blocking=False):
             raise PairNotReady("A pair is being loaded just now: try again once it is there.")
         try:
-            if self._held is not None and self._held.pair.name == name:
-                raise PairNotReady(f"Pair {name!r} is in use: choose another pair first.")
-            yield
+            yield self._held.pair if self._held else None
         finally:
             self._lock.release()
-
-    def _unsupported_reason(self, pair: Pair, state: PairState) -> str | None:
-        """Why none of the app's backends can run a pair, or None."""
-        names = [name for name in pair.backends or self._backends if name in self._backends]
-        if not names:
-            return _no_backend(pair)
-        reasons = []
-        for name in names:
-            backend = self._backends[name]
-            if not isinstance(backend, SupportTeller):
-                return None
-            reasons.append(backend.unsupported_reason(pair, state.target_dir, state.drafter_dir))
-        return None if None in reasons else reasons[0]
-
-    def _choose_backend(self, pair: Pair, wanted: str | None) -> Backend[Pair]:
-        names = [name for name in pair.backends or self._backends if name in self._backends]
-        if wanted is not None and wanted not in names:
-            runs_on = ", ".join(names) or "none of this app's backends"
-            raise PairNotReady(f"Pair {pair.name!r} does not run on {wanted!r}: use {runs_on}.")
-        if not names:
-            raise PairNotReady(_no_backend(pair))
-        reasons = []
-        for name in [wanted] if wanted else names:
-            reason = self._backends[name].unavailable_reason()
-            if reason is None:
-                return self._backends[name]
-            reasons.append(f"{name}: {reason}")
-        raise BackendUnavailable(f"Pair {pair.name!r} cannot run here. {' '.join(reasons)}")
 
 
 def open_workspace(settings: Settings | None = None) -> Workspace:
@@ -312,11 +335,11 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
     settings = settings or load_settings()
     plugins = load_plugins(settings)
     bundled = find_bundled("model_registry.yaml")
-    paths = [bundled, settings.user_registry, *plugins.hook.register_pairs()]
+    others = [settings.user_registry, *plugins.hook.register_pairs()]
     backends: dict[str, Backend[Pair]] = {}
     for backend in plugins.hook.register_backends():
         backends.setdefault(backend.name, backend)
-    registry = load_registry(paths)
+    registry = load_known_pairs(settings.home, bundled, others)
     store, problem = _open_store(settings)
     return Workspace(settings, registry, plugins, store, problem, backends)
 
@@ -327,14 +350,6 @@ def _open_store(settings: Settings) -> tuple[Store, StoreError | None]:
         return Store(settings.database), None
     except StoreError as problem:
         return Store(None), problem
-
-
-def _no_backend(pair: Pair) -> str:
-    engines = ", ".join(pair.backends) or "no backend"
-    return (
-        f"Pair {pair.name!r} runs on {engines}, which this app does not have: choose another pair "
-        "or add a plugin with such a backend."
-    )
 
 
 def _check_ready(pair: Pair, options: LoadOptions) -> None:

@@ -57,6 +57,9 @@ class ScriptedPair:
     rollback_kind: str = "crop"
     quantization: str | None = None
     drafter_quantization: str | None = None
+    path: str = "static cache"
+    drafter_path: str | None = "static cache"
+    startup_s: float = 0.0
     warnings: tuple[str, ...] = ()
     block_size: int | None = 4
     context_length: int = 128

@@ -5,11 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 
@@ -161,3 +163,25 @@ def test_app_without_plugins_folder_still_builds_and_loads_its_built_ins(
         for name in in_checkout["names"]
         if not name.startswith("dflash_plugins.")  # type: ignore[attr-defined]
     ]
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "extra", "installed"),
+    [
+        ("darwin", "arm64", "", {"mlx", "mlx-lm"}),
+        ("darwin", "x86_64", "", set()),
+        ("linux", "x86_64", "", set()),
+        ("linux", "x86_64", "mlx", {"mlx", "mlx-lm"}),
+    ],
+)
+def test_mlx_comes_with_apple_silicon_and_elsewhere_only_when_asked_for(
+    system: str, machine: str, extra: str, installed: set[str]
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"].get(extra, [])]
+    place = {"sys_platform": system, "platform_machine": machine}
+    requirements = [Requirement(each) for each in wanted]
+    found = {
+        each.name for each in requirements if each.marker is None or each.marker.evaluate(place)
+    }
+    assert {name for name in found if name.startswith("mlx")} == installed

@@ -2,7 +2,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from dflash_app.errors import GenerationFailed, PromptTooLong, StoreLocked
 from dflash_app.events import Finished, TextDelta
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.request import SamplingParams
-from dflash_app.session import experiments, run
+from dflash_app.session import drafter_effect, experiments, run, where
 from dflash_app.store.records import RunRecord
 from dflash_app.store.runs import Store
 from tests.fakes import ScriptedPair, ask, script_of
@@ -75,6 +75,36 @@ def test_the_record_says_how_weights_were_stored_and_caches_went_back(store: Sto
     assert (start.block_size, start.trained_block_size) == (32, 4)
     assert start.block == "32 (experiment: trained for 4)"
     assert (plain.trained_block_size, plain.block) == (None, None)
+
+
+def test_a_drafter_in_fewer_bits_is_compared_with_runs_of_the_whole_one(store: Store) -> None:
+    whole = ScriptedPair([script_of((2, 3, 4), (5,), num_draft=3)])
+    packed = ScriptedPair([], drafter_quantization="4bit")
+    assert drafter_effect(store, whole, "hi", 2.0) is None
+    assert drafter_effect(store, packed, "hi", None) is None
+    assert "run the pair with the whole drafter too" in str(
+        drafter_effect(store, packed, "hi", 2.5)
+    )
+    for pair in (whole, packed, replace(whole, quantization="8bit")):
+        list(run(replace(pair, scripts=whole.scripts), store, ask("another"), source="cli"))
+    said = str(drafter_effect(store, packed, "hi", 2.5))
+    assert "in 4bit the acceptance length was 2.50, and 2.00 with the whole one" in said
+    assert "1 of other prompts" in said
+    list(run(ScriptedPair([script_of((2,), num_draft=3)]), store, ask("hi"), source="cli"))
+    said = str(drafter_effect(store, packed, "hi", 2.5))
+    assert "and 1.00 with the whole one (runs in the log: 1 of this prompt)" in said
+
+
+def test_the_record_says_on_which_path_and_by_which_policy_it_was_decoded(store: Store) -> None:
+    pair = ScriptedPair([script_of()], path="dynamic cache: recurrent layers")
+    list(run(pair, store, ask(policy="adaptive"), source="cli"))
+    list(run(pair, store, ask(mode="ar", policy="adaptive"), source="cli"))
+    plain, start = (record.start for record in store.list_runs())
+    assert start.paths == "dynamic cache: recurrent layers, drafter static cache"
+    assert plain.paths == "dynamic cache: recurrent layers"
+    assert (start.policy, plain.policy) == ("adaptive", None)
+    assert where(pair, ask(mode="ar")) == "cpu, float32, dynamic cache: recurrent layers"
+    assert where(ScriptedPair([]), ask()) == "cpu, float32, static cache"
 
 
 @pytest.mark.parametrize(
@@ -160,6 +190,14 @@ def test_a_sampled_run_records_the_seed_that_was_drawn_for_it(store: Store) -> N
     assert seeds == [request.sampling.seed for request in reversed(pair.requests)]
 
 
+def test_adaptive_drafts_get_no_seed_as_none_would_repeat_them(store: Store) -> None:
+    sampled = SamplingParams(temperature=0.8)
+    pair = ScriptedPair([script_of((2,))])
+    list(run(pair, store, ask(sampling=sampled, policy="adaptive"), source="chat"))
+    list(run(pair, store, ask(sampling=sampled, policy="adaptive", mode="ar"), source="chat"))
+    assert [request.sampling.seed is None for request in pair.requests] == [True, False]
+
+
 def test_a_given_seed_is_kept_and_greedy_needs_none(store: Store) -> None:
     pair = ScriptedPair([script_of()])
     list(run(pair, store, ask(sampling=SamplingParams(temperature=0.8, seed=5)), source="chat"))
@@ -243,3 +281,21 @@ def test_a_failure_is_not_hidden_by_a_locked_store(
     other_program.execute("BEGIN EXCLUSIVE")
     with pytest.raises(GenerationFailed, match="It broke"):
         list(run(ScriptedPair([[GenerationFailed("It broke.")]]), store, ask(), source="chat"))
+
+
+def test_the_record_says_how_the_run_was_decoded_in_the_end(store: Store) -> None:
+    for mode, drafter_path in (("dflash", "static cache"), ("ar", None)):
+        pair = ScriptedPair([script_of((2,))], path="CUDA graphs", drafter_path="CUDA graphs")
+        events = run(pair, store, ask(mode=mode), source="cli")
+        next(events)
+        pair.path = "static cache: no memory for CUDA graphs"
+        pair.drafter_path = "static cache"
+        list(events)
+        start = store.list_runs()[0].start
+        assert start.path == "static cache: no memory for CUDA graphs"
+        assert start.drafter_path == drafter_path
+
+
+def test_what_recording_steps_took_is_told_beside_the_path() -> None:
+    pair = ScriptedPair([], path="CUDA graphs", drafter_path="CUDA graphs", startup_s=0.83)
+    assert where(pair, ask()) == "cpu, float32, CUDA graphs, 0.8 s to start up"

@@ -314,7 +314,7 @@ def test_an_added_pair_is_known_at_once_and_after_the_next_start(
     workspace.add_pair(new_pair())
     assert workspace.registry.get("mine") == new_pair()
     assert workspace.state("mine").status == "needs download"
-    assert "hf download org/T" in str(workspace.state("mine").reason)
+    assert "dflash-app hub pull mine" in str(workspace.state("mine").reason)
     assert workspace.loaded("one") is first
     again = open_workspace(home_with_pairs)
     assert again.registry.get("mine") == new_pair()

@@ -10,6 +10,7 @@ import dflash_app
 from dflash_app.cli import terminal
 from dflash_app.cli.doctor import doctor
 from dflash_app.cli.generate import generate
+from dflash_app.cli.hub import hub_app
 from dflash_app.cli.inspect import inspect
 from dflash_app.cli.pairs import pairs_app
 from dflash_app.cli.runs import runs_app
@@ -35,6 +36,7 @@ def build_app(plugins: Plugins) -> typer.Typer:
     app.command()(generate)
     app.add_typer(runs_app, name="runs")
     app.add_typer(pairs_app, name="pairs")
+    app.add_typer(hub_app, name="hub")
     app.command()(inspect)
     app.command()(doctor)
     plugins.hook.register_commands(app)

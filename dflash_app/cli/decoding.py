@@ -12,7 +12,7 @@ from dflash_app.errors import StoreError
 from dflash_app.events import DecodeEvent
 from dflash_app.race import Verdict, speedup, verdict, warm_up
 from dflash_app.request import GenerationRequest
-from dflash_app.session import closable
+from dflash_app.session import closable, drafter_effect, where
 from dflash_app.workspace import Workspace
 
 SOURCE = "cli"
@@ -22,12 +22,14 @@ def answer_once(
     workspace: Workspace, loaded: LoadedPair, request: GenerationRequest, *, quiet: bool
 ) -> dict[str, Any]:
     """One run; streams unless quiet."""
-    outcome = Outcome(request.mode)
+    outcome = Outcome(request.mode, request.policy)
     events = workspace.run(loaded, request, source=SOURCE)
     _drain(_as_lane(events), [outcome], None if quiet else 0)
     if not quiet:
         terminal.stream("\n")
         terminal.note(outcome.summary())
+        terminal.note(f"Ran on {where(loaded, request)}.")
+        _note_drafter(workspace, loaded, request, outcome)
     return {"runs": [outcome.as_json()]}
 
 
@@ -36,7 +38,7 @@ def compare_modes(
 ) -> dict[str, Any]:
     """A race of both modes, both warmed up; streams the DFlash lane unless quiet."""
     requests = [replace(request, mode="ar"), replace(request, mode="dflash")]
-    outcomes = [Outcome("ar"), Outcome("dflash")]
+    outcomes = [Outcome(each.mode, each.policy) for each in requests]
     warm_up(loaded, requests)
     events = workspace.race(loaded, requests, source=SOURCE)
     _drain(events, outcomes, None if quiet else 1)
@@ -45,7 +47,19 @@ def compare_modes(
     ratio = speedup(ar.metrics, dflash.metrics)
     if not quiet:
         _print_race(outcomes, found, ratio)
+        terminal.note(f"Ran on {where(loaded, requests[1])}.")
+        _note_drafter(workspace, loaded, request, dflash)
     return {"runs": [each.as_json() for each in outcomes], "speedup": ratio, "verdict": found}
+
+
+def _note_drafter(
+    workspace: Workspace, loaded: LoadedPair, request: GenerationRequest, outcome: Outcome
+) -> None:
+    """Tell what a drafter in fewer bits does to acceptance."""
+    prompt, accepted = request.messages[-1].content, outcome.metrics.mean_acceptance_length
+    effect = drafter_effect(workspace.store, loaded, prompt, accepted)
+    if effect is not None:
+        terminal.note(effect)
 
 
 def _as_lane(events: Iterator[DecodeEvent]) -> Iterator[tuple[int, DecodeEvent]]:

@@ -10,9 +10,13 @@ import typer
 
 import dflash_app
 from dflash_app.cli import terminal
+from dflash_app.engine.protocol import Backend, SetupTeller
+from dflash_app.errors import BackendUnavailable
+from dflash_app.hub.free_memory import free_ram_bytes
 from dflash_app.store.fingerprint import hardware_fingerprint, library_versions
 
 if TYPE_CHECKING:
+    from dflash_app.registry.pair import Pair
     from dflash_app.workspace import Workspace
 
 GIGABYTE = 1e9
@@ -73,6 +77,9 @@ def _check_machine() -> Iterator[Check]:
     ram_bytes = machine["ram_bytes"]
     memory = f", {ram_bytes / GIGABYTE:.1f} GB memory" if ram_bytes else ""
     yield Check("machine", f"{machine['cpu']}, {machine['cores']} cores{memory}, {machine['os']}")
+    free = free_ram_bytes()
+    if free is not None:
+        yield Check("free memory", f"{free / GIGABYTE:.1f} GB")
     if not machine["gpus"]:
         yield Check("GPU", "no NVIDIA GPU seen")
     elif versions.get("torch", "").endswith("+cpu"):
@@ -88,9 +95,19 @@ def _check_backends(workspace: "Workspace") -> Iterator[Check]:
     # One that works is enough: nobody can run them all.
     usable = any(reason is None for _, reason in reasons)
     for name, reason in reasons:
-        yield Check(f"backend {name}", reason or "available", ok=reason is None or usable)
+        found = reason or _describe(workspace.backends()[name])
+        yield Check(f"backend {name}", found, ok=reason is None or usable)
     if not reasons:
         yield Check("backends", "none is registered: install the app again.", ok=False)
+
+
+def _describe(backend: "Backend[Pair]") -> str:
+    if not isinstance(backend, SetupTeller):
+        return "available"
+    try:
+        return f"available: {backend.describe_setup()}"
+    except BackendUnavailable as error:
+        return str(error)
 
 
 def _check_parts(workspace: "Workspace") -> Iterator[Check]:

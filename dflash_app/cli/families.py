@@ -32,6 +32,10 @@ again over the kept tokens, without a second forward; **slice** opens compressed
 **snapshot** restores a copy and reads the kept tokens a second time. The last is for families that
 are not listed, on demand; a listed family that used it would fail here.
 
+How it decodes: **static cache** is the app's own loop over fused weights with keys and values
+written in place (on CUDA its steps are recorded as graphs); **dynamic cache** is transformers' way,
+with the reason why the first does not run this family yet.
+
 {table}
 {notes}"""
 
@@ -87,12 +91,12 @@ def table(
     from dflash_app.backends.torch.selftest.check import PRECISIONS
 
     pairs = list(pairs)
-    header = ("family", "loads as", "rollback", *PRECISIONS, "pairs")
+    header = ("family", "loads as", "rollback", "path", *PRECISIONS, "pairs")
     rows = []
     for result in results:
         lossless = [_precision_cell(result, each) for each in PRECISIONS]
-        start = (_title(result), result.loaded_as or "NO", result.rollback_kind or "-")
-        rows.append((*start, *lossless, _pairs_cell(_pairs_of(result, pairs))))
+        loaded = (result.loaded_as or "NO", result.rollback_kind or "-", result.path or "-")
+        rows.append((_title(result), *loaded, *lossless, _pairs_cell(_pairs_of(result, pairs))))
     return header, rows
 
 
@@ -153,6 +157,7 @@ def _as_json(result: "FamilyResult", pairs: Iterable["Pair"]) -> dict[str, Any]:
         "ok": result.ok,
         "loaded_as": result.loaded_as,
         "rollback_kind": result.rollback_kind,
+        "path": result.path,
         "precisions": {
             precision: {
                 "lossless": result.lossless(precision),

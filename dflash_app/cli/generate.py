@@ -9,7 +9,7 @@ import typer
 from dflash_app.cli import terminal
 from dflash_app.engine.protocol import LoadedPair, LoadOptions, Quantization
 from dflash_app.errors import RequestError
-from dflash_app.request import GenerationRequest, Message, Mode, SamplingParams
+from dflash_app.request import GenerationRequest, Message, Mode, Policy, SamplingParams
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -33,6 +33,9 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends it; repeatable.")] = None,
     thinking: Annotated[str | None, typer.Option(help="on, off, or a level.")] = None,
     block_size: Annotated[int | None, typer.Option(help="Anchor included.")] = None,
+    drafts: Annotated[
+        Policy, typer.Option(help="Draft the whole block, or what pays here; same text.")
+    ] = "fixed",
     backend: Annotated[str | None, typer.Option(help="A backend that `doctor` lists.")] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda:0, mps, or auto: over all GPUs, CPU and disk.")
@@ -43,7 +46,8 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
     ] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="What is computed in.")] = None,
     quantization: Annotated[
-        Quantization | None, typer.Option(help="Store the target's weights in 4 or 8 bits.")
+        Quantization | None,
+        typer.Option(help="Store the target in fewer bits: nf4, int8 on torch; 4bit, 8bit on mlx."),
     ] = None,
     drafter_quantization: Annotated[
         Quantization | None, typer.Option(help="The same for the drafter's.")
@@ -65,6 +69,7 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         mode=mode,
         block_size=block_size,
         thinking=thinking,
+        policy=drafts,
     )
     options = LoadOptions(
         device,
@@ -115,5 +120,8 @@ def _where(loaded: LoadedPair) -> dict[str, Any]:
         "quantization": loaded.quantization,
         "drafter_quantization": loaded.drafter_quantization,
         "rollback_kind": loaded.rollback_kind,
+        "path": loaded.path,
+        "drafter_path": loaded.drafter_path,
+        "startup_s": loaded.startup_s,
         "trained_block_size": loaded.block_size,
     }

@@ -10,7 +10,8 @@ from dflash_app.cli import terminal
 from dflash_app.errors import LoadError, PairNotReady
 
 if TYPE_CHECKING:
-    from dflash_app.backends.torch.inspection import DrafterInspection, Fit, TargetInspection
+    from dflash_app.backends.torch.inspection import TargetInspection
+    from dflash_app.drafters.inspection import DrafterInspection, Fit
     from dflash_app.registry.load import Registry
     from dflash_app.registry.pair import ModelRef
     from dflash_app.workspace import Workspace
@@ -74,7 +75,8 @@ def _fits(
 ) -> Iterator[tuple[str, "Fit"]]:
     """The drafter held against one target, or against every one of the registry that is here."""
     from dflash_app.backends.torch.candidate import folder_of
-    from dflash_app.backends.torch.inspection import Fit, compare, inspect_target
+    from dflash_app.backends.torch.inspection import inspect_target
+    from dflash_app.drafters.inspection import Fit, compare
 
     if only is not None:
         refs = [_find(workspace.registry, only, "target")]

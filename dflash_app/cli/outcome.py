@@ -3,9 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from dflash_app.events import DecodeEvent, Finished, FinishReason, PrefillDone, StepDone, TextDelta
+from dflash_app.events import (
+    DecodeEvent,
+    Finished,
+    FinishReason,
+    PrefillDone,
+    StepDone,
+    TextDelta,
+    notes_of,
+)
 from dflash_app.metrics import RunMetrics, summarize
-from dflash_app.request import Mode
+from dflash_app.request import Mode, Policy
 
 
 @dataclass(slots=True)
@@ -13,6 +21,7 @@ class Outcome:
     """The text, tokens and figures of one run, complete once `reason` is set."""
 
     mode: Mode
+    policy: Policy = "fixed"
     reason: FinishReason | None = None
     token_ids: list[int] = field(default_factory=list)
     _text: list[str] = field(default_factory=list)
@@ -27,6 +36,11 @@ class Outcome:
     def metrics(self) -> RunMetrics:
         """The figures so far."""
         return summarize(self._events)
+
+    @property
+    def notes(self) -> list[tuple[int, str]]:
+        """What the engine told so far, each with the number of tokens that were out before."""
+        return notes_of(self._events)
 
     def add(self, event: DecodeEvent) -> str | None:
         """Take an event.
@@ -47,7 +61,7 @@ class Outcome:
         return None
 
     def summary(self) -> str:
-        """The figures in one line."""
+        """What the engine told, a line each, and the figures in one."""
         metrics = self.metrics
         parts = [f"{metrics.num_output_tokens} tokens"]
         if metrics.decode_tok_s is not None:
@@ -56,16 +70,21 @@ class Outcome:
             parts.append(f"first token after {metrics.ttft_s:.3f} s")
         if metrics.mean_acceptance_length is not None:
             parts.append(f"acceptance length {metrics.mean_acceptance_length:.2f}")
+        if self.mode == "dflash":
+            parts.append(f"{self.policy} drafts")
         if self.reason == "length":
             parts.append("cut at the length limit")
-        return f"{self.mode}: {', '.join(parts)}"
+        told = [f"After {after} tokens: {text}" for after, text in self.notes]
+        return "\n".join([*told, f"{self.mode}: {', '.join(parts)}"])
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints for this run."""
         return {
             "mode": self.mode,
+            "drafts": self.policy if self.mode == "dflash" else None,
             "text": self.text,
             "token_ids": self.token_ids,
             "finish_reason": self.reason,
+            "notes": [{"after_tokens": after, "text": text} for after, text in self.notes],
             "metrics": self.metrics,
         }

@@ -1,7 +1,7 @@
 """A pair on this machine: template, worker, decode loop and text, one stream of events."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -23,7 +23,8 @@ from dflash_app.engine.prompt import (
     stop_texts,
     template_warning,
 )
-from dflash_app.engine.protocol import LoadedModels
+from dflash_app.engine.prompt_pieces import in_pieces
+from dflash_app.engine.protocol import LoadedModels, MemoryKeeper, StepRecorder
 from dflash_app.engine.speculative import decode
 from dflash_app.engine.step_costs import StepCosts
 from dflash_app.engine.worker import Job, Worker
@@ -130,6 +131,21 @@ class LocalPair:
         return self._models.drafter_quantization
 
     @property
+    def path(self) -> str:
+        """How the target decodes."""
+        return self._models.path
+
+    @property
+    def drafter_path(self) -> str | None:
+        """How the drafter drafts; None without one."""
+        return self._models.drafter_path
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds spent so far on recording steps that later ones repeat."""
+        return self._models.startup_s if isinstance(self._models, StepRecorder) else 0.0
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know of this load, a sentence each."""
         about_prompts = template_warning(self._tokenizer)
@@ -158,6 +174,7 @@ class LocalPair:
             GenerationFailed: the decode loop broke (while iterating).
         """
         run = self._check(request, reuse=True)
+        self._check_room([run])
 
         def produce(job: Job) -> Iterator[DecodeEvent]:
             clock = Stopwatch(self._now)
@@ -181,6 +198,7 @@ class LocalPair:
             GenerationFailed: as `stream`.
         """
         runs = [self._check(request, reuse=False) for request in requests]
+        self._check_room(runs)
 
         def produce(job: Job) -> Iterator[tuple[int, DecodeEvent]]:
             clocks = [Stopwatch(self._now) for _ in runs]
@@ -284,8 +302,25 @@ class LocalPair:
                 f"{context_length:,}: shorten it or start a new one."
             )
 
+    def _check_room(self, runs: Sequence[_Run]) -> None:
+        if isinstance(self._models, MemoryKeeper):
+            lengths = [len(run.prompt_ids) + run.max_new_tokens for run in runs]
+            drafting = any(run.request.mode != "ar" for run in runs)
+            reason = self._models.no_room_reason(lengths, drafting=drafting)
+            if reason is not None:
+                raise RequestError(reason)
+
+    def _free_unused(self) -> None:
+        if isinstance(self._models, MemoryKeeper):
+            self._models.free_unused()
+
     def _events(self, run: _Run, clock: Stopwatch, job: Job) -> Iterator[DecodeEvent]:
         """One lane's events with its text, on the worker's thread."""
+        return in_pieces(lambda chunk: self._attempt(run, clock, job, chunk), self._free_unused)
+
+    def _attempt(
+        self, run: _Run, clock: Stopwatch, job: Job, prefill_chunk: int
+    ) -> Generator[DecodeEvent, None, None]:
         request, eos_ids = run.request, self._models.eos_ids
         prompt_ids = run.prompt_ids if run.reuse else None
         lane = self._models.open_lane(
@@ -302,6 +337,7 @@ class LocalPair:
                 clock=clock.elapsed_s,
                 cancelled=lambda: job.should_end,
                 queue_s=job.queue_s,
+                prefill_chunk=prefill_chunk,
                 stable_length=run.stable_length,
             )
             stop = (*request.stop, *stop_texts(self._tokenizer))

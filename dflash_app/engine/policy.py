@@ -12,6 +12,13 @@ from dflash_app.engine.survival import Survival
 
 MARGIN = 1.02
 """How much faster another width must look to be taken: without it, estimates flap."""
+PATIENCE = 1.5
+"""Plain steps' time that each change of the way adds to what the other must be ahead by for the
+next one; the first change needs none."""
+LEAST_LOSS = 0.1
+"""Plain steps that a trial is taken to lose at least."""
+TRIAL_EVERY = 8
+"""Plain steps in AR fallback between two thoughts of drafting again."""
 FAR_AHEAD = 2.0
 """Times AR's speed from which AR's cost is not measured anew: no error of it would matter."""
 
@@ -27,13 +34,14 @@ class DraftPolicy(Protocol):
     def num_draft(self) -> int:
         """Drafts wanted in the next step; 0 decodes one token plainly (AR)."""
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float) -> str | None:
+    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
         """Learn from a step.
 
         Args:
             num_drafted: drafts that were verified: fewer than wanted where a run ends.
             num_accepted: of these; the bonus token is none of them.
-            step_s: seconds of drafting, verification and rewind.
+            step_s: seconds of drafting, verification and rewind; None where the step was slowed by
+                what no later one does again.
 
         Returns:
             A sentence for the user where this step began something new, else None.
@@ -54,7 +62,7 @@ class FixedDrafts:
         """Drafts wanted in the next step."""
         return self.count
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float) -> str | None:
+    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
         """Nothing is learnt and nothing changes."""
         del num_drafted, num_accepted, step_s
         return None
@@ -79,7 +87,7 @@ class SeededDrafts:
         """Drafts wanted in the next step."""
         return self._count
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float) -> str | None:
+    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
         """The note, after the first step."""
         del num_drafted, num_accepted, step_s
         note, self._note = self._note, None
@@ -95,6 +103,10 @@ class AdaptiveDrafts:
     while drafting, a drafted one in AR fallback. These trials may lose 1 % of the time. A lane that
     has fallen back keeps the drafter's context, so drafting can come back at any token.
 
+    What each drafted step wins or loses against plain ones is added up, and the way changes when
+    the other one has been better by some plain steps' time, by more of them after every change.
+    Far from the break-even that is a step or two; near it, where either way does, few changes come.
+
     Args:
         costs: of this pair and block size; used on the worker's thread alone.
     """
@@ -105,7 +117,9 @@ class AdaptiveDrafts:
         self._width = costs.widths[-1]
         self._fallen_back = False
         self._is_trial = False
-        self._just_drafted = False
+        self._num_plain = 1
+        self._missed = 0.0
+        self._patience = 0.0
         self._note: str | None = None
 
     def num_draft(self) -> int:
@@ -114,24 +128,31 @@ class AdaptiveDrafts:
         unmeasured = self._costs.unmeasured
         if unmeasured is not None:
             return unmeasured
-        self._choose()
+        if self._fallen_back and self._num_plain % TRIAL_EVERY:
+            return 0
+        self._choose_width()
+        if not self._num_plain:
+            self._choose_way()
         present, other = (0, self._width) if self._fallen_back else (self._width, 0)
         if self._note is None and self._may_try(other):
             self._is_trial = True
             return other
         return present
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float) -> str | None:
+    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
         """Learn from a step; returns why AR fallback began or ended with it, else None."""
         if self._is_trial and num_drafted in self._costs.widths:
-            self._costs.charge_trial(self._loss(num_drafted, 1.0 + num_accepted))
-        self._just_drafted = num_drafted > 0
-        self._costs.observe(num_drafted, step_s)
+            loss = self._loss(num_drafted, 1.0 + num_accepted)
+            # A plain step that gains must not pay for more: the way changes by drafted ones.
+            self._costs.charge_trial(loss if num_drafted else max(loss, self._least_loss))
+        self._num_plain = 0 if num_drafted else self._num_plain + 1
+        if step_s is not None:
+            self._costs.observe(num_drafted, step_s)
         self._survival.observe(num_drafted, num_accepted)
         note, self._note = self._note, None
         return note
 
-    def _choose(self) -> None:
+    def _choose_width(self) -> None:
         costs, expected = self._costs, self._survival.expected_tokens
         speeds = {width: expected(width) / costs[width] for width in costs.widths[1:]}
         best = max(speeds, key=speeds.__getitem__)
@@ -139,26 +160,29 @@ class AdaptiveDrafts:
             # Wider by one at a time: the next width is a cheap way to learn of what lies beyond.
             wider = (width for width in costs.widths if self._width < width <= best)
             self._width = next(wider, best)
-        drafting, plain = speeds[self._width], 1.0 / costs[0]
-        # Back by the evidence of a drafted step only, not because that of earlier ones fades.
-        if self._fallen_back and self._just_drafted and drafting > MARGIN * plain:
-            self._fallen_back = False
-            self._note = f"Drafting again: it saves time here {self._figures()}."
-        elif not self._fallen_back and plain > drafting:
-            self._fallen_back = True
-            self._note = (
-                f"AR fallback: drafting would cost more time than it saves here {self._figures()}."
-            )
+
+    def _choose_way(self) -> None:
+        """By the evidence of drafted steps only, not because that of earlier ones fades."""
+        plain_steps = self._costs[self._width] / self._costs[0]
+        gain = self._survival.expected_tokens(self._width) - plain_steps
+        self._missed = max(0.0, self._missed + (gain if self._fallen_back else -gain))
+        if self._missed <= self._patience:
+            return
+        self._missed = 0.0
+        self._patience += PATIENCE
+        self._fallen_back = not self._fallen_back
+        self._note = self._explain()
 
     def _may_try(self, width: int) -> bool:
         loss = self._loss(width, self._survival.expected_tokens(width))
-        if width == 0:
-            far_ahead = loss > (1.0 - 1.0 / FAR_AHEAD) * self._costs[0]
-            # Never two plain steps in a row: at the break-even they cost nothing, so nothing else
-            # would end them, and the acceptance would never be seen again.
-            if far_ahead or not self._just_drafted:
-                return False
-        return self._costs.allows_trial(loss)
+        if width == 0 and loss > (1.0 - 1.0 / FAR_AHEAD) * self._costs[0]:
+            return False
+        # Near the break-even a trial costs nothing, and would else take every step.
+        return self._costs.allows_trial(max(loss, self._least_loss))
+
+    @property
+    def _least_loss(self) -> float:
+        return LEAST_LOSS * self._costs[0]
 
     def _loss(self, width: int, num_tokens: float) -> float:
         """What a trial costs more than its tokens would cost in the present way."""
@@ -166,7 +190,13 @@ class AdaptiveDrafts:
         token_cost = self._costs[present] / self._survival.expected_tokens(present)
         return self._costs[width] - num_tokens * token_cost
 
-    def _figures(self) -> str:
+    def _explain(self) -> str:
         length = self._survival.expected_tokens(self._width)
-        break_even = self._costs[self._width] / self._costs[0]
-        return f"(acceptance length {length:.1f}, break-even {break_even:.1f})"
+        plain_steps = self._costs[self._width] / self._costs[0]
+        figures = (
+            f"a step with drafts commits {length:.1f} tokens here and takes as long as "
+            f"{plain_steps:.1f} plain steps"
+        )
+        if self._fallen_back:
+            return f"AR fallback: drafting pauses, as it loses time ({figures})."
+        return f"Drafting again: it saves time ({figures})."

@@ -114,6 +114,11 @@ class PrefixSlot(Generic[ContextT]):
     def __init__(self) -> None:
         self._kept: Prefix[ContextT] | None = None
 
+    @property
+    def length(self) -> int:
+        """Tokens in what is kept."""
+        return self._kept.length if self._kept is not None else 0
+
     def put(self, prefix: Prefix[ContextT]) -> None:
         """Keep a prefix; the one before is freed."""
         self._kept = prefix

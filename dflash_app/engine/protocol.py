@@ -11,8 +11,12 @@ from dflash_app.request import GenerationRequest, Mode, SamplingParams
 DraftT = TypeVar("DraftT")
 PairT_contra = TypeVar("PairT_contra", contravariant=True)
 
-Quantization = Literal["nf4", "int8"]
-"""Linear weights in 4 bits (NormalFloat, blocks of 64) or in 8 (one scale a row)."""
+Quantization = Literal["nf4", "int8", "4bit", "8bit"]
+"""Linear weights in 4 or 8 bits.
+
+torch: "nf4" (NormalFloat, blocks of 64) and "int8" (one scale a row). mlx: "4bit" and "8bit"
+(affine, groups of 64, embeddings included). Each backend refuses what is the other's.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,17 @@ class Verified:
         num_accepted: accepted drafts in [0, len(drafted_ids)], bonus excluded.
         bonus_id: the target's own next token after the accepted drafts.
         confidences: drafter probability of each draft, or None.
+        propose_s: seconds of drafting on the device's own clock, where drafting goes on after
+            `propose` has returned; None where the host's clock tells them.
+        startup_s: seconds of the step that were spent on recording what later steps repeat.
     """
 
     drafted_ids: tuple[int, ...]
     num_accepted: int
     bonus_id: int
     confidences: tuple[float, ...] | None = None
+    propose_s: float | None = None
+    startup_s: float = 0.0
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -102,6 +111,17 @@ class LoadedModels(Protocol):
     warnings: tuple[str, ...]
     need_savepoints: bool
 
+    @property
+    def path(self) -> str:
+        """How the target decodes and, where that is not the fastest way, why.
+
+        "CUDA graphs", "static cache", "dynamic cache: recurrent layers".
+        """
+
+    @property
+    def drafter_path(self) -> str | None:
+        """The same of the drafter; None without one."""
+
     def open_lane(
         self,
         sampling: SamplingParams,
@@ -133,6 +153,33 @@ class LoadedModels(Protocol):
         """Free the weights."""
 
 
+@runtime_checkable
+class MemoryKeeper(Protocol):
+    """Models that know what a request takes, and can free what none needs; not all do."""
+
+    def no_room_reason(self, lengths: Sequence[int], *, drafting: bool) -> str | None:
+        """Why lanes of so many tokens do not fit into the memory that is free, or None.
+
+        Called on any thread, before anything is computed.
+
+        Args:
+            lengths: of each lane that is open at once, prompt and output limit together.
+            drafting: whether any of them drafts.
+        """
+
+    def free_unused(self) -> None:
+        """Free what was kept for later requests; called on the worker's thread, with no lane."""
+
+
+@runtime_checkable
+class StepRecorder(Protocol):
+    """Models that record their steps (CUDA graphs), which costs time once; not all do."""
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds spent on recording so far; 0.0 where nothing was recorded."""
+
+
 class LoadedPair(Protocol):
     """A pair that is ready to run: what session, race, UI, CLI and benchmarks use."""
 
@@ -156,6 +203,21 @@ class LoadedPair(Protocol):
 
     @property
     def drafter_quantization(self) -> str | None: ...
+
+    @property
+    def path(self) -> str:
+        """How the target decodes and, where that is not the fastest way, why.
+
+        A run may change it (graphs that cannot be captured); a closed pair still tells it.
+        """
+
+    @property
+    def drafter_path(self) -> str | None:
+        """The same of the drafter; None without one."""
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds spent so far on recording steps that later ones repeat; 0.0 without any."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -261,6 +323,18 @@ class SupportTeller(Protocol[PairT_contra]):
             pair: a registry row.
             target_dir: the target's folder where it is complete.
             drafter_dir: the drafter's folder where it is complete.
+        """
+
+
+@runtime_checkable
+class SetupTeller(Protocol):
+    """A backend that can tell how it is set up on this machine; not every one can."""
+
+    def describe_setup(self) -> str:
+        """Version, device and limits, in a few words; may import the backend's library.
+
+        Raises:
+            BackendUnavailable: the library does not start; says the cure.
         """
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from dflash_app.engine.policy import DraftPolicy
-from dflash_app.engine.protocol import Lane
+from dflash_app.engine.protocol import Lane, Verified
 from dflash_app.events import Finished, FinishReason, PrefillDone, StepDone
 
 PREFILL_CHUNK = 512
@@ -82,16 +82,18 @@ def decode(
         lane.rewind(length)
         ended_s = clock()
         remaining -= len(token_ids)
-        num_drafted, num_accepted = len(verified.drafted_ids), verified.num_accepted
+        step_s = ended_s - started_s
+        on_device_s = verified.propose_s
+        propose_s = proposed_s - started_s if on_device_s is None else min(on_device_s, step_s)
         yield StepDone(
             token_ids=token_ids,
             drafted_ids=verified.drafted_ids,
-            num_accepted=num_accepted,
+            num_accepted=verified.num_accepted,
             confidences=verified.confidences,
-            propose_s=proposed_s - started_s,
-            verify_s=ended_s - proposed_s,
+            propose_s=propose_s,
+            verify_s=step_s - propose_s,
             elapsed_s=ended_s,
-            note=policy.observe(num_drafted, num_accepted, ended_s - started_s),
+            note=_observe(policy, verified, step_s),
         )
         reason = _reason(token_ids, eos_ids, min(remaining, context_length - length))
     yield Finished(reason or "cancelled", clock())
@@ -103,6 +105,16 @@ def _chunk_ends(start: int, stop: int, chunk: int, stable_length: int) -> list[i
     if start < stable_length < stop:
         ends.add(stable_length)
     return sorted(ends)
+
+
+def _observe(policy: DraftPolicy, verified: Verified, step_s: float) -> str | None:
+    """Tell the policy of a step, and the user of what it began or spent on starting up."""
+    # What a step costs that records is no measure of the next ones.
+    steady_s = None if verified.startup_s else step_s
+    note = policy.observe(len(verified.drafted_ids), verified.num_accepted, steady_s)
+    if verified.startup_s and note is None:
+        return f"Start-up: {verified.startup_s:.2f} s of this step went into recording it."
+    return note
 
 
 def _cut(token_ids: tuple[int, ...], eos_ids: frozenset[int], limit: int) -> tuple[int, ...]:

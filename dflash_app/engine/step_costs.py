@@ -47,16 +47,18 @@ class StepCosts:
 
     def __getitem__(self, width: int) -> float:
         """The cost of a step of this width, in a unit of its own; all widths share it."""
+        if not self._costs:
+            self._interpolate()
         return self._costs[width]
 
     @property
     def unmeasured(self) -> int | None:
         """The width to run next because nothing can be judged without it; None where all is known.
 
-        The widest comes first, so that a first run begins as it would with fixed drafts.
+        The widest and AR take turns: a machine that becomes slow meanwhile makes both look so.
         """
-        ends = (self.widths[-1], 0)
-        return next((width for width in ends if self._num_steps[width] < NEEDED_STEPS), None)
+        width = min(self.widths[-1], 0, key=self._num_steps.__getitem__)
+        return width if self._num_steps[width] < NEEDED_STEPS else None
 
     def observe(self, width: int, step_s: float) -> None:
         """Learn from a step; one cut to a width that is not among `widths` tells nothing.
@@ -77,16 +79,18 @@ class StepCosts:
             self._pace = moment
         is_end = width in (0, self.widths[-1])
         if width not in self._logs:
-            guess = None if is_end else self._costs.get(width)
-            self._logs[width] = moment - self._pace if guess is None else log(guess)
+            guessed = self._logs and not is_end
+            self._logs[width] = log(self[width]) if guessed else moment - self._pace
         weight = earlier if is_end else earlier + GUESS_STEPS
         surprise = min(moment - self._pace - self._logs[width], MAX_SURPRISE)
         self._logs[width] += max(1.0 / weight, LEAST_SHARE) * surprise
         if earlier >= NEEDED_STEPS:
             self._pace += PACE_SHARE * surprise
-        self._interpolate()
-        budget = self._trial_budget + TRIAL_SHARE * self._costs[width]
-        self._trial_budget = min(budget, self._costs[self.widths[-1]])
+        # Made anew when asked for: a plain step must cost next to nothing.
+        self._costs.clear()
+        widest = self._logs.get(self.widths[-1], self._logs[width])
+        budget = self._trial_budget + TRIAL_SHARE * exp(self._logs[width])
+        self._trial_budget = min(budget, exp(widest))
 
     def allows_trial(self, loss: float) -> bool:
         """Whether a step may be spent on learning.

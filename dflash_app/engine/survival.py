@@ -33,11 +33,16 @@ class Survival:
     def __init__(self, num_drafts: int) -> None:
         self._reached = [0.0] * num_drafts
         self._accepted = [0.0] * num_drafts
+        # Made when it is asked for: a plain step must cost next to nothing.
         self._expected: Sequence[float] = ()
-        self._estimate()
+        self._num_plain = 0
 
     def expected_tokens(self, width: int) -> float:
         """Tokens that a step of `width` drafts commits on average, bonus token included."""
+        if self._num_plain:
+            self._forget(self._num_plain)
+        if not self._expected:
+            self._estimate()
         return self._expected[width]
 
     def observe(self, num_drafted: int, num_accepted: int) -> None:
@@ -47,16 +52,24 @@ class Survival:
             num_drafted: drafts that were verified, at most `num_drafts`.
             num_accepted: of these.
         """
-        if sum(self._reached) > LEAST_EVIDENCE:
-            kept = KEPT_PER_TOKEN ** (num_accepted + 1)
-            self._reached = [kept * count for count in self._reached]
-            self._accepted = [kept * count for count in self._accepted]
+        if num_drafted == 0:
+            self._num_plain += 1
+            return
+        self._forget(self._num_plain)
+        self._forget(num_accepted + 1)
         for position in range(num_accepted):
             self._reached[position] += 1.0
             self._accepted[position] += 1.0
         if num_accepted < num_drafted:
             self._reached[num_accepted] += 1.0
-        self._estimate()
+
+    def _forget(self, num_tokens: int) -> None:
+        self._num_plain, self._expected = 0, ()
+        evidence = sum(self._reached)
+        if num_tokens and evidence > LEAST_EVIDENCE:
+            kept = max(KEPT_PER_TOKEN**num_tokens, LEAST_EVIDENCE / evidence)
+            self._reached = [kept * count for count in self._reached]
+            self._accepted = [kept * count for count in self._accepted]
 
     def _estimate(self) -> None:
         shared_rate = (sum(self._accepted) + PRIOR_WEIGHT * PRIOR_RATE) / (

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread, current_thread
 from typing import Generic, TypeVar
 
+from dflash_app.engine.out_of_memory import is_out_of_memory
 from dflash_app.engine.stopping import current_stop
 from dflash_app.errors import DFlashAppError, GenerationFailed
 
@@ -244,13 +245,7 @@ def _translated(error: BaseException) -> DFlashAppError:
     """The error as one sentence for the user; the original stays as its cause."""
     if isinstance(error, DFlashAppError):
         return error
-    # PyTorch and MLX raise RuntimeError too, so the words decide, not only the class.
-    words = str(error).lower()
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(sign in words for sign in ("out of memory", "can't allocate", "unable to allocate"))
-    ):
+    if is_out_of_memory(error):
         failed = GenerationFailed(
             "The device ran out of memory: shorten the conversation or the output limit, "
             "or load a smaller pair."

@@ -34,6 +34,12 @@ def hardware_fingerprint() -> dict[str, Any]:
     }
 
 
+def accelerators() -> list[str]:
+    """A name for each accelerator: NVIDIA's as in the fingerprint, or Apple's chip."""
+    cpu = _cpu_model() or ""
+    return _nvidia_gpus() or ([cpu] if cpu.startswith("Apple ") else [])
+
+
 @cache
 def _installed() -> dict[str, str]:
     found = {}

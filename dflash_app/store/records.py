@@ -28,9 +28,14 @@ class RunStart:
         rollback_kind: how the target's caches forgot rejected tokens; None where not recorded.
         quantization: what the target's weights were stored as where that is not `dtype`, else None.
         drafter_quantization: the same of the drafter.
+        path: how the target decoded: "static cache", "dynamic cache: recurrent layers"; None where
+            not recorded. Written again at the end, as a run may change it.
+        drafter_path: how the drafter drafted, likewise; None in AR.
+        policy: "fixed" or "adaptive" drafts, as asked; None in AR and where not recorded.
         block_size: anchor included; None in AR.
         trained_block_size: the drafter's own; a larger `block_size` is an experiment.
-        seed: of the random state; None where nothing is drawn.
+        seed: of the random state; None where nothing is drawn, and where adaptive drafts let no
+            seed repeat the run.
         messages: the conversation, each {"role": ..., "content": ...}; the last is the user's.
         group_id: shared by the lanes of one race.
         started_at: UTC.
@@ -48,6 +53,9 @@ class RunStart:
     rollback_kind: str | None = None
     quantization: str | None = None
     drafter_quantization: str | None = None
+    path: str | None = None
+    drafter_path: str | None = None
+    policy: str | None = None
     block_size: int | None = None
     trained_block_size: int | None = None
     temperature: float = 0.0
@@ -72,6 +80,11 @@ class RunStart:
         if self.drafter_quantization:
             stored += f", drafter {self.drafter_quantization}"
         return stored
+
+    @property
+    def paths(self) -> str | None:
+        """How target and drafter decoded, in one phrase."""
+        return say_paths(self.path, self.drafter_path) if self.path else None
 
     @property
     def block(self) -> str | None:
@@ -152,6 +165,11 @@ class RunFilter:
             conditions.append("started_at >= :since")
             values["since"] = _time_text(self.since)
         return " AND ".join(conditions), values
+
+
+def say_paths(path: str, drafter_path: str | None) -> str:
+    """How a pair decodes; the drafter is named where it differs."""
+    return path if drafter_path in (None, path) else f"{path}, drafter {drafter_path}"
 
 
 def start_row(start: RunStart) -> dict[str, Any]:

@@ -92,6 +92,7 @@ class Store:
         token_ids: Sequence[int],
         metrics: RunMetrics,
         error: str | None = None,
+        paths: tuple[str, str | None] | None = None,
     ) -> None:
         """Record how a run ended.
 
@@ -102,8 +103,11 @@ class Store:
             token_ids: all output tokens.
             metrics: its figures.
             error: what failed, as the user is told.
+            paths: how target and drafter decoded in the end; None leaves what `start_run` wrote.
         """
         row = progress_row(output, tuple(token_ids)) | finish_row(reason, metrics, error)
+        if paths is not None:
+            row["path"], row["drafter_path"] = paths
         self._update(run_id, row)
 
     def list_runs(

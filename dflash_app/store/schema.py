@@ -70,6 +70,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN trained_block_size INTEGER",
         "ALTER TABLE runs ADD COLUMN num_reused_tokens INTEGER",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN path TEXT",
+        "ALTER TABLE runs ADD COLUMN drafter_path TEXT",
+        "ALTER TABLE runs ADD COLUMN policy TEXT",
+    ),
 )
 """Append only: users' databases hold what an entry once made, so a change is a new entry."""
 

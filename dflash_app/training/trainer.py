@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.backends.torch.dflash import DFlashDrafter
-from dflash_app.backends.torch.dflash_config import AttentionRule, DFlashConfig
-from dflash_app.backends.torch.formats import check_fits, save_drafter
-from dflash_app.backends.torch.loading import load_models, load_tokenizer
+from dflash_app.backends.torch.loading import load_models
 from dflash_app.backends.torch.target import TorchTarget, load_target
+from dflash_app.drafters.config import AttentionRule, DFlashConfig
+from dflash_app.drafters.fits import check_fits
+from dflash_app.drafters.tokenizer import load_tokenizer
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.errors import TrainingError
 from dflash_app.training.anchors import Blocks, draw_blocks

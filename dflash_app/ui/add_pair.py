@@ -46,7 +46,7 @@ class AddPair:
     @property
     def outputs(self) -> list[Any]:
         bar = self.bar
-        return [self.result, *self.inputs, bar.pair, bar.drafter, bar.block_size, bar.facts]
+        return [self.result, *self.inputs, bar.pair, *bar.follows_pair]
 
     def on_check(self, target: str, drafter: str, name: str) -> str:
         """Show what the two models are and whether they fit."""
@@ -66,15 +66,12 @@ class AddPair:
         except DFlashAppError as error:
             return {self.result: render_notice(str(error), "error")}
         bar, added = self.bar, found.pair.name
-        drafters, blocks, facts = offer_pair(self.workspace, added)
         saved = render_notice(f"{added} is saved in your registry and chosen above.", "success")
         return {
             self.result: saved + render_notices(_warnings(found)),  # what is missing stands above
             **dict.fromkeys(self.inputs, ""),
             bar.pair: gr.Dropdown(pair_choices(self.workspace), value=added),
-            bar.drafter: drafters,
-            bar.block_size: blocks,
-            bar.facts: facts,
+            **dict(zip(bar.follows_pair, offer_pair(self.workspace, added), strict=True)),
         }
 
     def _consider(self, target: str, drafter: str, name: str) -> "Candidate":

@@ -1,4 +1,4 @@
-"""What the page itself adds through the hooks: the Chat tab and `dflash-app serve`."""
+"""What the page itself adds through the hooks: its own tabs and `dflash-app serve`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 @hookimpl
 def register_tabs() -> list[Tab]:
     """Chat comes first."""
-    return [Tab("Chat", 0, "dflash_app.ui.tabs.chat:build")]
+    return [
+        Tab("Chat", 0, "dflash_app.ui.tabs.chat:build"),
+        Tab("Hub", 20, "dflash_app.ui.tabs.hub:build"),
+    ]
 
 
 @hookimpl

@@ -65,6 +65,15 @@ def render_notice(text: str, level: Level = "info") -> str:
     return f'<div class="notice {level}" role="{role}">{escape_html(text)}</div>'
 
 
+def render_events(events: Sequence[tuple[int, str]]) -> str:
+    """What happened in a run, below each other: after how many tokens, and what."""
+    drawn = "".join(
+        f"<li><b>after {format_count(num_tokens)} tokens</b> {escape_html(text)}</li>"
+        for num_tokens, text in events
+    )
+    return f'<ul class="events" aria-live="polite">{drawn}</ul>' if drawn else ""
+
+
 def render_notices(notices: Iterable[tuple[str, Level]]) -> str:
     """Several notices below each other."""
     return "".join(render_notice(text, level) for text, level in notices)

@@ -43,6 +43,16 @@ class DeviceTurn:
                 return
         yield False
 
+    @contextmanager
+    def taken_now(self) -> Iterator[bool]:
+        """Take the turn if nobody has it; yields False where somebody has."""
+        taken = self._lock.acquire(blocking=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._lock.release()
+
 
 class LiveRun(Generic[ItemT]):
     """One run being read by its own thread.

@@ -1,12 +1,14 @@
 """One run as the page sees it while it grows: text, figures, strip, notes."""
 
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 
 from dflash_app.engine.protocol import LoadedPair
-from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
+from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta, notes_of
 from dflash_app.metrics import RunMetrics, summarize
-from dflash_app.request import GenerationRequest
-from dflash_app.session import experiments
+from dflash_app.request import GenerationRequest, Policy
+from dflash_app.session import experiments, where
+from dflash_app.ui.components import render_events
 from dflash_app.ui.strip import TokenStrip, render_empty_strip
 
 LOW_ACCEPTANCE = 1.5
@@ -19,7 +21,8 @@ class RunView:
     Attributes:
         events: all but text, in their order.
         strip: the fate of the last tokens.
-        notes: changes of policy that the engine told.
+        policy: how long drafts are, None in AR; known once the pair is loaded.
+        where: device, precision and path, known once the pair is loaded.
         warnings: what the user should know of the loaded pair and of what is asked of it.
         token_texts: turns ids into printable text, known once the pair is loaded.
         ar_tok_s: the speed to compare with, None = unknown.
@@ -28,7 +31,8 @@ class RunView:
     def __init__(self) -> None:
         self.events: list[DecodeEvent] = []
         self.strip = TokenStrip()
-        self.notes: list[str] = []
+        self.policy: Policy | None = None
+        self.where = ""
         self.warnings: tuple[str, ...] = ()
         self.token_texts: Callable[[Sequence[int]], list[str]] | None = None
         self.ar_tok_s: float | None = None
@@ -37,11 +41,13 @@ class RunView:
     def know(self, loaded: LoadedPair, request: GenerationRequest) -> None:
         """Take what is known once the pair is loaded."""
         self.token_texts = loaded.token_texts
+        self.where = where(loaded, request)
+        self.policy = None if request.mode == "ar" else request.policy
         self.warnings = (*loaded.warnings, *experiments(loaded, request))
 
     def hints(self) -> str:
         """What to tell beside the figures of a run that has ended; "" where there is nothing."""
-        return " ".join(filter(None, [*self.warnings, *self.notes[-1:], advise(self.metrics())]))
+        return " ".join(filter(None, [*self.warnings, advise(self.metrics())]))
 
     def add(self, events: Iterable[DecodeEvent]) -> None:
         """Take the next events."""
@@ -51,8 +57,6 @@ class RunView:
                 continue
             self.events.append(event)
             self.strip.add(event)
-            if note := getattr(event, "note", None):
-                self.notes.append(note)
 
     @property
     def text(self) -> str:
@@ -82,12 +86,21 @@ class RunView:
         """The figures so far."""
         return summarize(self.events)
 
-    def reused(self) -> str:
-        """How much of the prompt was not read again; "" where all of it was."""
+    def circumstances(self) -> str:
+        """Where and with which drafts it was decoded, and what was not read again."""
+        said = f" Ran on {self.where}." if self.where else ""
+        widths = [len(event.drafted_ids) for event in self.events if isinstance(event, StepDone)]
+        if self.policy is not None and widths:
+            said += f" Draft length: {self.policy}, {fmean(widths):.1f} tokens a step."
         first = self.events[0] if self.events else None
-        if not isinstance(first, PrefillDone) or not first.num_reused:
-            return ""
-        return f" {first.num_reused:,} of {first.num_prompt_tokens:,} prompt tokens were reused."
+        if isinstance(first, PrefillDone) and first.num_reused:
+            num_reused, num_tokens = first.num_reused, first.num_prompt_tokens
+            said += f" {num_reused:,} of {num_tokens:,} prompt tokens were reused."
+        return said
+
+    def render_notes(self) -> str:
+        """What the engine told while it decoded, as AR fallback and why."""
+        return render_events(notes_of(self.events))
 
     def render_strip(self) -> str:
         """The strip; short while the run goes on."""

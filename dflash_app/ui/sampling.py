@@ -7,8 +7,12 @@ from typing import Any
 import gradio as gr
 
 from dflash_app.errors import RequestError
-from dflash_app.request import GenerationRequest, Message, Mode, SamplingParams
+from dflash_app.request import GenerationRequest, Message, Mode, Policy, SamplingParams
 
+DRAFTS: list[tuple[str, Policy]] = [
+    ("fixed: the whole block", "fixed"),
+    ("adaptive: what pays here", "adaptive"),
+]
 THINKING = [("template's default", "auto"), ("on", "on"), ("off", "off")]
 
 
@@ -30,6 +34,13 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
 
     limit = gr.Slider(
         1, 16384, max_new_tokens, step=1, label="Max new tokens", elem_id=name("max-tokens")
+    )
+    drafts = gr.Dropdown(
+        DRAFTS,
+        value="fixed",
+        label="Draft length",
+        info="adaptive drafts less, or not at all, where that is faster; same text",
+        elem_id=name("drafts"),
     )
     temperature = gr.Slider(
         0, 2, 0, step=0.05, label="Temperature", info="0 is greedy", elem_id=name("temperature")
@@ -70,7 +81,9 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
         label="System prompt", placeholder="none", lines=2, max_lines=8, elem_id=name("system")
     )
     cuts = (top_p, top_k, min_p)
-    return SamplingControls((limit, temperature, *cuts, penalty, seed, thinking, stop, system))
+    return SamplingControls(
+        (limit, temperature, *cuts, penalty, seed, thinking, stop, system, drafts)
+    )
 
 
 def build_request(
@@ -87,7 +100,8 @@ def build_request(
     Raises:
         RequestError: a value is outside its range; the message says which.
     """
-    limit, temperature, top_p, top_k, min_p, penalty, seed, thinking, stop, system = values
+    limit, temperature, *cuts, penalty, seed, thinking, stop, system, drafts = values
+    top_p, top_k, min_p = cuts
     messages = tuple(turns)
     if (system or "").strip():
         messages = (Message("system", system), *messages)
@@ -106,6 +120,7 @@ def build_request(
         mode=mode,
         block_size=block_size,
         thinking=None if thinking == "auto" else thinking,
+        policy=drafts,
     )
 
 

@@ -122,7 +122,8 @@ def calm(queue: Any) -> None:
 
 def _warm(workspace: Workspace, turn: DeviceTurn) -> None:
     """Load the shipped pair once the server answers, so that the first message need not wait."""
-    from dflash_app.ui.model_bar import Choice, first_ready
+    from dflash_app.ui.choice import Choice
+    from dflash_app.ui.model_bar import first_ready
 
     name = first_ready(workspace)
     if name is None or workspace.registry.get(name).target.repo is not None:

@@ -10,17 +10,17 @@ import gradio as gr
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import PairNotReady, StoreError
 from dflash_app.hookspecs import Tab
+from dflash_app.plugins import Plugins
 from dflash_app.store.fingerprint import hardware_fingerprint
-from dflash_app.store.records import RunFilter, RunRecord
+from dflash_app.store.records import RunFilter, RunRecord, RunStart
 from dflash_app.ui.add_pair import build_add_pair
+from dflash_app.ui.choice import Choice, read_choice
 from dflash_app.ui.components import Level, render_notice, render_notices
 from dflash_app.ui.live import LiveRun, LiveRuns
 from dflash_app.ui.model_bar import (
-    Choice,
     ModelBar,
     build_model_bar,
     connect_model_bar,
-    read_choice,
     refresh_model_bar,
 )
 from dflash_app.workspace import Workspace
@@ -47,12 +47,15 @@ class Page:
         bar: the shared dropdowns; read them with `read(values of bar.inputs)`.
         runs: what is being decoded for which browser tab.
         tab: the tab that is being built, for its `select` event.
+        local: whether only people of this machine reach the page; asked at every use, because
+            Gradio may share it later.
     """
 
     workspace: Workspace
     bar: ModelBar
     tab: gr.Tab
     runs: LiveRuns
+    local: Callable[[], bool]
 
     def start(
         self,
@@ -74,8 +77,9 @@ class Page:
     def read(self, values: Sequence[Any]) -> Choice:
         """What the model bar says.
 
-        A message may be sent before the drafter box has followed a change of the pair: a drafter
-        of another target gives way to the pair's own, which is what the box is about to show.
+        A message may be sent before the boxes have followed a change of the pair: a drafter of
+        another target, or a backend that does not run the pair, gives way to the pair's own, which
+        is what the box is about to show.
 
         Args:
             values: of `bar.inputs`.
@@ -84,11 +88,14 @@ class Page:
             RequestError, UnknownPair: a value that no box offers.
         """
         choice, pair = read_choice(values), str(values[0] or "")
+        if choice.backend not in self.workspace.backends_for(pair):
+            choice = replace(choice, backend=None)
         if choice.pair == pair:
             return choice
         registry = self.workspace.registry
-        fitting = registry.drafters_for(registry.get(pair).target)
-        return choice if registry.get(choice.pair) in fitting else replace(choice, pair=pair)
+        own, other = registry.get(pair), registry.get(choice.pair)
+        fitting = other.drafter is not None and other.target.source == own.target.source
+        return choice if fitting else replace(choice, pair=pair)
 
     def check_ready(self, choice: Choice) -> None:
         """Refuse a pair that is not on this machine before anything is started.
@@ -112,22 +119,19 @@ class Page:
         options = choice.options()
         if choice.mode == "ar" and self.workspace.state(choice.pair).drafter_dir is None:
             options = replace(options, drafter=False)
-        return self.workspace.loaded(choice.pair, options)
+        return self.workspace.loaded(choice.pair, options, choice.backend)
 
-    def ar_speed(
-        self, pair: str, device: str, dtype: str, quantization: str | None = None
-    ) -> float | None:
-        """Speed of the page's last run of `pair` without drafter here, None = unknown."""
+    def ar_speed(self, loaded: LoadedPair) -> float | None:
+        """Speed of the page's last run without drafter of a pair loaded alike, None = unknown."""
         try:
-            runs = self._plain_runs(pair)
+            runs = self._plain_runs(loaded.name)
         except StoreError:
             return None  # a log that cannot be read stops no chat
         here = machine_key(hardware_fingerprint())
         for run in runs:
-            start = run.start
-            same = (start.device, start.dtype, start.quantization) == (device, dtype, quantization)
             speed = run.metrics.decode_tok_s
-            if same and speed is not None and machine_key(run.start.hardware) == here:
+            alike = _place(run.start) == _place(loaded)
+            if alike and speed is not None and machine_key(run.start.hardware) == here:
                 return speed
         return None
 
@@ -150,13 +154,18 @@ def machine_key(hardware: dict[str, Any]) -> tuple[object, ...]:
     return (hardware.get("cpu"), hardware.get("cores"), tuple(hardware.get("gpus") or ()))
 
 
+def _place(run: LoadedPair | RunStart) -> tuple[str | None, ...]:
+    return (run.backend, run.device, run.dtype, run.quantization, run.path)
+
+
 def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = False) -> gr.Blocks:
     """Build the whole page. A tab that cannot be built says why in its place.
 
     Args:
         workspace: what it shows.
         runs: what is being decoded for which browser tab.
-        local_folders: take folders of this machine for a new pair, unless Gradio shares the page.
+        local_folders: only people of this machine reach the page, unless Gradio shares it: they may
+            name folders of it, download and delete.
     """
     blocks: gr.Blocks
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
@@ -164,21 +173,28 @@ def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = Fa
         problems = gr.HTML(elem_id="problems")
         bar = build_model_bar(workspace)
         connect_model_bar(bar, workspace)
-        build_add_pair(workspace, bar, lambda: local_folders and not blocks.share)
+
+        def local() -> bool:
+            return local_folders and not blocks.share
+
+        build_add_pair(workspace, bar, local)
         with gr.Tabs(elem_id="tabs"):
             for tab in workspace.plugins.hook.register_tabs():
-                _build_tab(tab, workspace, bar, runs)
+                _build_tab(
+                    tab, workspace.plugins, lambda shown: Page(workspace, bar, shown, runs, local)
+                )
         problems.value = render_problems(workspace)
 
-        def refresh(name: str | None) -> dict[Any, Any]:
-            return refresh_model_bar(bar, workspace, name)
+        def refresh(name: str | None, backend: str | None) -> dict[Any, Any]:
+            return refresh_model_bar(bar, workspace, name, backend)
 
         def leave(request: gr.Request) -> None:
             runs.leave(session_of(request))
 
-        shown = [bar.pair, bar.drafter, bar.block_size, bar.facts]
+        shown = [bar.pair, *bar.follows_pair]
+        asked = [bar.pair, bar.backend]
         blocks.load(
-            refresh, bar.pair, shown, show_progress="hidden", api_visibility="private"
+            refresh, asked, shown, show_progress="hidden", api_visibility="private"
         )  # the page was built once, and pairs were added and downloaded since
         blocks.unload(leave)  # a closed browser tab stops its runs
     return blocks
@@ -198,11 +214,10 @@ def render_problems(workspace: Workspace) -> str:
     return render_notices(notices)
 
 
-def _build_tab(tab: Tab, workspace: Workspace, bar: ModelBar, runs: LiveRuns) -> None:
-    plugins = workspace.plugins
+def _build_tab(tab: Tab, plugins: Plugins, page_of: Callable[[gr.Tab], Page]) -> None:
     name = _TAB + tab.title
     with gr.Tab(tab.title, elem_id=f"tab-{tab.title.lower().replace(' ', '-')}") as shown:
-        page = Page(workspace, bar, shown, runs)
+        page = page_of(shown)
         if plugins.attempt(name, lambda: _call_build(tab, page)):
             return
         shown.children.clear()  # what a broken build has left half made

@@ -26,12 +26,16 @@ _LEGEND = "".join(
 
 @dataclass(frozen=True, slots=True)
 class StripToken:
-    """One token and its fate; `hint` is shown on hover, `opens_step` draws a gap before it."""
+    """One token and its fate; `hint` is shown on hover, `opens_step` draws a gap before it.
+
+    `note` is what the engine told when the token's step began; its label stands before the token.
+    """
 
     token_id: int
     fate: Fate
     hint: str
     opens_step: bool
+    note: str | None = None
 
 
 class TokenStrip:
@@ -99,7 +103,8 @@ def _fates(step: StepDone, number: int) -> list[StripToken]:
     for position, (token_id, fate) in enumerate(fates):
         hint = f"{fate}, {name}" if fate != "plain" else name
         confidence = _confidence(step, position, fate)
-        tokens.append(StripToken(token_id, fate, hint + confidence, position == 0))
+        note = step.note if position == 0 else None
+        tokens.append(StripToken(token_id, fate, hint + confidence, position == 0, note))
     return tokens
 
 
@@ -115,4 +120,13 @@ def _confidence(step: StepDone, position: int, fate: Fate) -> str:
 def _draw(token: StripToken, text: str) -> str:
     shown = escape_html(text.replace("\n", "⏎").replace("\t", "⇥")) or "∅"
     gap = " opens" if token.opens_step else ""
-    return f'<span class="tok {token.fate}{gap}" title="{escape_html(token.hint)}">{shown}</span>'
+    hint = escape_html(token.hint)
+    told = _draw_note(token.note)
+    return f'{told}<span class="tok {token.fate}{gap}" title="{hint}">{shown}</span>'
+
+
+def _draw_note(note: str | None) -> str:
+    if note is None:
+        return ""
+    label = escape_html(note.partition(":")[0])
+    return f'<span class="tok-event" title="{escape_html(note)}">{label}</span>'

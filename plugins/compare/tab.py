@@ -13,10 +13,10 @@ from dflash_app.errors import DFlashAppError, PairNotReady, StoreError
 from dflash_app.events import DecodeEvent
 from dflash_app.race import Verdict, verdict, warm_up
 from dflash_app.request import GenerationRequest, Message
+from dflash_app.ui.choice import Choice
 from dflash_app.ui.components import render_notice, render_parts, render_status, run_status
 from dflash_app.ui.flow import Update, connect_flow
 from dflash_app.ui.live import LiveRun
-from dflash_app.ui.model_bar import Choice
 from dflash_app.ui.run_view import RunView
 from dflash_app.ui.sampling import SamplingControls, as_mode, build_request, build_sampling
 from dflash_app.ui.shell import Page
@@ -178,6 +178,7 @@ def _render_race(view: RaceView, status: str = "") -> str:
         {
             "race-status": status or render_status(""),
             "race-lanes": lanes,
+            "race-notes": view.lanes[DFLASH].render_notes(),
             "race-strip": view.lanes[DFLASH].render_strip(),
         }
     )
@@ -187,6 +188,8 @@ def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
     text = run_status(run.phase, None, stopped=run.stopped and view.verdict is None)
     if run.phase == "running" and not run.stopped:
         text = "Racing: the lane that is behind computes next."
+    if view.verdict is not None:
+        text += view.lanes[DFLASH].circumstances()
     return render_status(text, busy=run.phase != "ended")
 
 

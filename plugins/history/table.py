@@ -50,7 +50,8 @@ def to_csv(runs: Sequence[RunRecord]) -> str:
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
     columns = ["id", "started_at", "source", "pair", "backend", "device", "dtype"]
-    columns += ["quantization", "drafter_quantization", "rollback_kind", "mode"]
+    columns += ["quantization", "drafter_quantization", "path", "drafter_path", "rollback_kind"]
+    columns += ["mode", "policy"]
     columns += ["block_size", "trained_block_size", "temperature", "top_p", "top_k", "min_p"]
     columns += ["repetition_penalty", "seed", "finish_reason", "prompt", "output", "error"]
     figures = [
@@ -99,12 +100,14 @@ def render_no_detail(text: str = "Choose a run in the table to see all of it.") 
 def _facts(run: RunRecord) -> list[tuple[str, str]]:
     start, metrics = run.start, run.metrics
     block = "" if start.block is None else f", block size {start.block}"
+    drafts = "" if start.policy is None else f", {start.policy} drafts"
     reused = f" ({metrics.num_reused_tokens:,} reused)" if metrics.num_reused_tokens else ""
     rates = metrics.acceptance_by_position
     return [
         ("When", format_when(start.started_at)),
         ("Pair", f"{start.pair} on {start.backend}, {start.device}, {start.precision}"),
-        ("Mode", _MODES.get(start.mode, start.mode) + block),
+        ("Path", start.paths or UNKNOWN),
+        ("Mode", _MODES.get(start.mode, start.mode) + block + drafts),
         ("Rollback", start.rollback_kind or UNKNOWN),
         ("Sampling", _sampling(start)),
         ("From", start.source),

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dflash_app.backends.torch.loading import load_models, load_tokenizer
+from dflash_app.backends.torch.loading import load_models
 from dflash_app.backends.torch.models import TorchModels
+from dflash_app.drafters.tokenizer import load_tokenizer
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.request import Message
 from dflash_app.training.evaluation import Decoded, decode_greedy, mean_acceptance_length

@@ -7,7 +7,8 @@ import pytest
 from benchmarks.acceptances import accepted_lengths
 from benchmarks.policy import Round, figures_of, judge, measure
 from benchmarks.prompts import DEMONSTRATION, Prompt
-from dflash_app.backends.torch.loading import load_models, load_tokenizer
+from dflash_app.backends.torch.loading import load_models
+from dflash_app.drafters.tokenizer import load_tokenizer
 from dflash_app.engine.policy import FixedDrafts
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.engine.protocol import LoadOptions

@@ -1,6 +1,7 @@
 """`doctor` says what works, what does not, and ends with a status that scripts can use."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def test_sound_installation_passes(settings: Settings, capsys: Capture) -> None:
     assert "Python 3." in checks["app"]["detail"]
     assert "torch 2." in checks["libraries"]["detail"]
     assert checks["backend torch"]["detail"] == "available"
+    assert checks["backend mlx"]["detail"].startswith("available: MLX 0.")
+    assert checks["free memory"]["detail"].endswith(" GB")
     assert checks["data folder"]["detail"] == str(settings.home)
     assert checks["run log"]["detail"] == "0 runs"
     assert checks["embedded pair"]["detail"] == "ready"
@@ -94,9 +97,9 @@ def test_families_are_checked_live_and_named_with_their_pairs(
     printed = capsys.readouterr()
     assert "llama: as it must be, " in printed.err
     header, row = printed.out.splitlines()
-    assert header.split()[-4:] == ["float32", "bfloat16", "float16", "pairs"]
-    found = ["llama", "LlamaForCausalLM", "crop", "yes", "yes", "yes", "llama-3.1-8b"]
-    assert row.split() == found
+    assert header.split()[-5:] == ["path", "float32", "bfloat16", "float16", "pairs"]
+    found = ["llama", "LlamaForCausalLM", "crop", "static cache", *["yes"] * 3, "llama-3.1-8b"]
+    assert re.split(r"\s{2,}", row) == found
     assert f"| {' | '.join(found)} |\n" in page.read_text(encoding="utf-8")
 
 

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from dflash_app.cli import main
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import GenerationFailed, PromptTooLong
-from dflash_app.events import PrefillDone, TextDelta
+from dflash_app.events import PrefillDone, StepDone, TextDelta
 from dflash_app.request import SamplingParams
 from dflash_app.settings import Settings
 from dflash_app.store.records import RunRecord
@@ -61,7 +62,9 @@ def test_text_goes_to_stdout_and_figures_to_stderr(play: Play, capsys: Capture) 
     captured = capsys.readouterr()
     assert captured.out == "bcde\n"
     assert captured.err == (
-        "dflash: 4 tokens, 12 tok/s, first token after 0.500 s, acceptance length 3.00\n"
+        "dflash: 4 tokens, 12 tok/s, first token after 0.500 s, acceptance length 3.00, "
+        "fixed drafts\n"
+        "Ran on cpu, float32, static cache.\n"
     )
 
 
@@ -79,6 +82,27 @@ def test_json_prints_one_object_with_one_run(
     assert "verdict" not in printed
     (record,) = recorded(settings)
     assert (record.start.source, record.finish_reason, record.output) == ("cli", "stop", "bcde")
+
+
+@pytest.mark.parametrize("compare", [False, True])
+def test_adaptive_drafts_reach_the_engine_and_what_it_tells_reaches_the_terminal(
+    play: Play, capsys: Capture, compare: bool
+) -> None:
+    told = [*DFLASH[:2], replace(cast(StepDone, DFLASH[2]), note="AR fallback: why"), *DFLASH[3:]]
+    pair = play(AR, told) if compare else play(told)
+    assert generate("--drafts", "adaptive", *(["--compare"] if compare else [])) == 0
+    assert {request.policy for request in pair.requests} == {"adaptive"}
+    lines = capsys.readouterr().err.splitlines()
+    at = lines.index("After 1 tokens: AR fallback: why")
+    assert "adaptive drafts" in lines[at + 1]
+
+
+def test_json_names_the_drafts_and_holds_what_was_told(play: Play, capsys: Capture) -> None:
+    play([*DFLASH[:2], replace(cast(StepDone, DFLASH[2]), note="AR fallback: why"), *DFLASH[3:]])
+    assert generate("--json", "--drafts", "adaptive") == 0
+    (run,) = json_of(capsys)["runs"]
+    assert run["drafts"] == "adaptive"
+    assert run["notes"] == [{"after_tokens": 1, "text": "AR fallback: why"}]
 
 
 def test_compare_tells_speedup_and_that_outputs_are_identical(play: Play, capsys: Capture) -> None:
@@ -110,6 +134,7 @@ def test_compare_shows_both_texts_where_they_differ(play: Play, capsys: Capture)
     captured = capsys.readouterr()
     assert captured.out == "bcdf\n\nPlain decoding wrote instead:\nbcde\n"
     assert "DFlash decodes 3.00 times as fast. The outputs differ from token 4" in captured.err
+    assert "Ran on cpu, float32, static cache." in captured.err
 
 
 def test_ar_leaves_the_drafter_on_disk(play: Play, capsys: Capture) -> None:
@@ -187,7 +212,7 @@ def test_prompt_is_read_from_standard_input(
     ("arguments", "cure"),
     [
         (["--pair", "scripte"], "did you mean scripted?"),
-        (["--pair", "qwen3-8b"], "hf download Qwen/Qwen3-8B"),
+        (["--pair", "qwen3-8b"], "dflash-app hub pull qwen3-8b"),
         (["--temperature", "9"], "temperature must be a number from 0 to 2"),
         (["--top-p", "0"], "top_p must be above 0"),
         (["--min-p", "1"], "min_p must be below 1"),

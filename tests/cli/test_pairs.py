@@ -26,7 +26,7 @@ def test_json_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pairs", "--json"]) == 0
     pairs = {pair["name"]: pair for pair in json.loads(capsys.readouterr().out)["pairs"]}
     assert pairs["qwen3-8b"]["state"] == "needs download"
-    assert "hf download" in pairs["qwen3-8b"]["reason"]
+    assert "dflash-app hub pull qwen3-8b" in pairs["qwen3-8b"]["reason"]
     assert pairs["qwen3-8b"]["target"]["repo"] == "Qwen/Qwen3-8B"
 
 

@@ -101,6 +101,9 @@ def test_show_tells_how_the_weights_were_stored_and_the_caches_went_back(
         rollback_kind="replay",
         quantization="nf4",
         drafter_quantization="int8",
+        path="dynamic cache: recurrent layers",
+        drafter_path="dynamic cache: quantised weights",
+        policy="fixed",
         block_size=32,
         trained_block_size=16,
     )
@@ -113,6 +116,9 @@ def test_show_tells_how_the_weights_were_stored_and_the_caches_went_back(
     assert "torch, cuda:0+cpu, nf4 in bfloat16, drafter int8" in out
     assert "32 (experiment: trained for 16)" in out
     assert "replay" in out
+    both = "dynamic cache: recurrent layers, drafter dynamic cache: quantised weights"
+    assert both in out
+    assert "fixed" in out
     assert "90, 64 of them reused" in out
 
 

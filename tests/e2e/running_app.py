@@ -3,14 +3,16 @@
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -50,8 +52,13 @@ class RunningApp:
 
 
 @contextmanager
-def start_app(home: Path) -> Iterator[RunningApp]:
-    """Run `python app.py` on a free port until the block is left."""
+def start_app(home: Path, **variables: str) -> Iterator[RunningApp]:
+    """Run `python app.py` on a free port until the block is left.
+
+    Args:
+        home: its data folder.
+        variables: of its environment, besides the usual ones.
+    """
     port = free_port()
     environment = os.environ | {
         "DFLASH_APP_HOME": str(home),
@@ -59,6 +66,7 @@ def start_app(home: Path) -> Iterator[RunningApp]:
         "GRADIO_SERVER_NAME": "127.0.0.1",
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
+        **variables,
     }
     log_file = home / "app.log"
     with log_file.open("w") as log:
@@ -124,6 +132,13 @@ def send(page: Page, text: str) -> None:
     prompt = page.locator("#chat-prompt textarea")
     prompt.fill(text)
     prompt.press("Enter")
+
+
+def newest_run(app: RunningApp) -> dict[str, Any]:
+    """The newest row of the run log, read from the file itself."""
+    with closing(sqlite3.connect(f"file:{app.home / 'runs.db'}?mode=ro", uri=True)) as database:
+        database.row_factory = sqlite3.Row
+        return dict(database.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone())
 
 
 def _wait_until_served(app: RunningApp, process: subprocess.Popen[bytes]) -> None:

@@ -16,6 +16,7 @@ from tests.e2e.running_app import (
     send,
     start_app,
 )
+from tests.e2e.served_hub import start_hub_app
 
 FOLDER = ROOT / "docs" / "screenshots"
 QUESTION = "How many positive whole-number divisors does 196 have?"
@@ -35,6 +36,38 @@ def main() -> None:
         _photograph(app, browser, "")
         _photograph(app, browser, "-dark", dark=True)
         _photograph(app, browser, "-phone", width=390, height=844)
+    with (
+        tempfile.TemporaryDirectory() as home,
+        start_hub_app(Path(home)) as (app, _),
+        open_browser(executable) as browser,
+    ):
+        _photograph_hub(app, browser, "")
+        _photograph_hub(app, browser, "-dark", dark=True)
+        _photograph_hub(app, browser, "-phone", width=390, height=844)
+
+
+def _photograph_hub(
+    app: RunningApp,
+    browser: Browser,
+    suffix: str,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    dark: bool = False,
+) -> None:
+    """A pair on its way from a hub on this machine; what is there stays for the next picture."""
+    page = _open(app, browser, width, height, dark)
+    open_tab(page, "Hub")
+    page.locator("#hub-list tr[data-pair='served']").click()
+    expect(page.locator("#hub-fit")).to_contain_text("on the hub", timeout=60_000)
+    page.locator("#hub-download:visible, #hub-resume:visible").click()
+    expect(page.locator("#hub-jobs")).to_contain_text("MB/s", timeout=60_000)
+    page.locator("#hub-advice > button").first.click()
+    expect(page.locator("#hub-advice-told")).to_contain_text("free", timeout=60_000)
+    _take(page, f"hub{suffix}", whole=True)
+    page.locator("#hub-cancel").click()
+    expect(page.locator("#hub-jobs")).to_contain_text("Cancelled")
+    page.context.close()
 
 
 def _photograph(
@@ -46,11 +79,7 @@ def _photograph(
     height: int = 900,
     dark: bool = False,
 ) -> None:
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
-    )
-    page = context.new_page()
-    open_page(page, app)
+    page = _open(app, browser, width, height, dark)
     open_tab(page, "Compare")
     page.locator("#race-start").click()
     expect(page.locator("#race-outcome")).to_contain_text("identical", timeout=120_000)
@@ -64,7 +93,16 @@ def _photograph(
     page.locator("#history-table [role=gridcell]:visible").first.click()
     expect(page.locator("#history-detail")).to_contain_text("output")
     _take(page, f"history{suffix}", whole=True)
-    context.close()
+    page.context.close()
+
+
+def _open(app: RunningApp, browser: Browser, width: int, height: int, dark: bool) -> Page:
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    open_page(page, app)
+    return page
 
 
 def _take(page: Page, name: str, *, whole: bool = False) -> None:

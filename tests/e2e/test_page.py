@@ -1,15 +1,12 @@
 """The real page in a real browser: chat, race, run log, and what must not happen."""
 
 import re
-import sqlite3
 import time
-from contextlib import closing
-from typing import Any
 
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import OpenTab
-from tests.e2e.running_app import RunningApp, choose, open_page, open_tab, send
+from tests.e2e.running_app import RunningApp, choose, newest_run, open_page, open_tab, send
 from tests.e2e.tiny_pair import TITLE
 
 QUESTION = "How many positive whole-number divisors does 196 have?"
@@ -17,13 +14,6 @@ HOSTILE = "<img src=x onerror='window.pwned=9'> ${window.pwned=9} {{value}} <scr
 ENDLESS = 16_384
 """Tokens, the most that the page allows: no machine is through before Stop is pressed."""
 ENDED = re.compile(r"(Finished|Ended at the length limit) after")
-
-
-def newest_run(app: RunningApp) -> dict[str, Any]:
-    """The newest row of the run log, read from the file itself."""
-    with closing(sqlite3.connect(f"file:{app.home / 'runs.db'}?mode=ro", uri=True)) as database:
-        database.row_factory = sqlite3.Row
-        return dict(database.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone())
 
 
 def choose_tiny(page: Page) -> None:
@@ -151,9 +141,9 @@ def test_an_empty_prompt_is_refused_kindly(page: Page) -> None:
 def test_a_pair_that_is_not_here_is_listed_and_explained(page: Page) -> None:
     choose(page, "pair", "Qwen3 8B")
     expect(page.locator("#pair-facts")).to_contain_text("needs download")
-    expect(page.locator("#pair-facts")).to_contain_text("hf download Qwen/Qwen3-8B")
+    expect(page.locator("#pair-facts")).to_contain_text("dflash-app hub pull qwen3-8b")
     send(page, "Keep this text")
-    expect(page.locator("#chat-notice")).to_contain_text("hf download")
+    expect(page.locator("#chat-notice")).to_contain_text("dflash-app hub pull")
     expect(page.locator("#chat-prompt textarea")).to_have_value("Keep this text")
 
 

@@ -33,8 +33,8 @@ def write_tiny_pair(folder: Path, registry: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+    from dflash_app.backends.torch.checkpoint import save_drafter
     from dflash_app.backends.torch.dflash import DFlashConfig, DFlashDrafter
-    from dflash_app.backends.torch.formats import save_drafter
 
     words = ["<unk>", "<|im_start|>", "<|im_stop|>", "<mask>", *HOSTILE_WORDS]
     tokenizer = Tokenizer(

@@ -6,7 +6,8 @@ import torch
 from dflash.model import DFlashDraftModel, dflash_generate
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from dflash_app.backends.torch.loading import load_models, load_tokenizer
+from dflash_app.backends.torch.loading import load_models
+from dflash_app.drafters.tokenizer import load_tokenizer
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.request import Message
 from dflash_app.settings import EMBEDDED_DIR

@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from dflash_app.engine.policy import AdaptiveDrafts, DraftPolicy, FixedDrafts
@@ -53,6 +54,18 @@ def line(first: float, each: float, drafter: float) -> Costs:
     return [1.0, *(drafter + first + each * width for width in range(1, NUM_DRAFTS + 1))]
 
 
+def through(points: Mapping[int, float]) -> Costs:
+    """Costs measured at some widths, the first AR and the last the block's, and lines between."""
+    widths = list(points)
+    result = [points[0]]
+    for low, high in pairwise(widths):
+        rise = (points[high] - points[low]) / (high - low)
+        result += [points[low] + rise * (width - low) for width in range(low + 1, high + 1)]
+    return result
+
+
+FAST = {0: 0.81, 1: 1.64, 2: 1.74, 3: 1.93, 4: 2.04, 6: 2.25, 8: 2.43, 11: 2.78, 15: 3.48}
+"""Milliseconds a step of the embedded pair on the fast path: one thread of a shared machine."""
 COSTS: Mapping[str, Costs] = {
     "GPU, verification nearly free": line(1.0, 0.01, drafter=0.15),
     "embedded pair on two cores": line(1.0, 0.018, drafter=0.39),
@@ -63,6 +76,9 @@ COSTS: Mapping[str, Costs] = {
         *line(2.2, 0.12, drafter=0.15)[5:],
     ],
     "a drafter as heavy as its target": line(1.0, 0.02, drafter=1.0),
+    "fast path, one thread": through(FAST),
+    "fast path, AR cheaper still": through({**FAST, 0: 0.65}),
+    "8 bit, every token dear": line(1.2, 0.35, drafter=0.3),
 }
 
 

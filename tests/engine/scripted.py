@@ -182,6 +182,8 @@ class ScriptedModels:
     rollback_kind: str = "crop"
     quantization: str | None = None
     drafter_quantization: str | None = None
+    path: str = "static cache"
+    drafter_path: str | None = "static cache"
     warnings: tuple[str, ...] = ()
     time: FakeTime = field(default_factory=FakeTime)
     costs: Costs = field(default_factory=Costs)

@@ -357,3 +357,20 @@ def test_closing_the_pair_frees_the_models_once_and_ends_its_streams(pair, model
         next(stream)
     with pytest.raises(GenerationFailed, match="load it again"):
         pair.next_logits(REQUEST, [], [1])
+
+
+def test_start_up_is_told_by_models_that_record_and_is_none_for_others(pair):
+    class Recording(ScriptedModels):
+        startup_s = 0.8
+
+    assert pair.startup_s == 0.0
+    with closing(
+        LocalPair(
+            name="scripted",
+            backend="none",
+            tokenizer=TOKENIZER,
+            models=Recording(),
+            worker=Worker("test-recording"),
+        )
+    ) as recording:
+        assert recording.startup_s == 0.8

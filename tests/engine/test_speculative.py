@@ -1,10 +1,13 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 
 import pytest
 
-from dflash_app.engine.policy import PLAIN, DraftPolicy, FixedDrafts
+from dflash_app.engine.policy import PLAIN, AdaptiveDrafts, DraftPolicy, FixedDrafts
+from dflash_app.engine.protocol import Verified
 from dflash_app.engine.speculative import decode
+from dflash_app.engine.step_costs import StepCosts
 from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone
 from dflash_app.metrics import summarize
 from tests.engine.scripted import Costs, FakeTime, ScriptedLane, greedy, hashed, output, reason
@@ -255,3 +258,43 @@ def test_what_cannot_be_decoded_is_refused_before_the_lane_is_touched(prompt, ma
 def test_a_policy_refuses_a_negative_number_of_drafts():
     with pytest.raises(ValueError, match="-1"):
         FixedDrafts(-1)
+
+
+def test_where_the_device_tells_how_long_it_drafted_the_rest_of_the_step_is_verification():
+    class Queued(ScriptedLane):
+        """Drafts on after `propose` has returned."""
+
+        def verify(self, draft: tuple[int, ...]) -> Verified:
+            return replace(super().verify(draft), propose_s=0.75 if draft else None)
+
+    for policy, times in ((FixedDrafts(3), (0.75, 1.5)), (PLAIN, (0.0, 2.0))):
+        lane = Queued(accepts=(3,), costs=Costs(propose_s=0.25, verify_s=2.0))
+        events = run(lane, policy=policy, max_new_tokens=5)
+        first = next(event for event in events if isinstance(event, StepDone))
+        assert (first.propose_s, first.verify_s) == times
+        assert first.elapsed_s == sum(times)
+
+
+def test_a_step_that_records_is_told_and_is_no_measure_of_what_its_width_costs():
+    class Recording(ScriptedLane):
+        def verify(self, draft: tuple[int, ...]) -> Verified:
+            verified = super().verify(draft)
+            return replace(verified, startup_s=0.4) if self.num_verified < 3 else verified
+
+    class Watching(AdaptiveDrafts):
+        def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
+            seen.append((num_drafted, step_s))
+            return super().observe(num_drafted, num_accepted, step_s)
+
+    seen: list[tuple[int, float | None]] = []
+    costs = StepCosts(3)
+    lane = Recording(accepts=(3,), costs=Costs(verify_s=1.0))
+    events = run(lane, policy=Watching(costs), max_new_tokens=20)
+    steps = [event for event in events if isinstance(event, StepDone)]
+    assert [step_s for _, step_s in seen][:4] == [None, None, 1.0, 1.0]
+    said = [step.note for step in steps]
+    assert said[0] == "Start-up: 0.40 s of this step went into recording it."
+    assert said[1] == said[0]
+    assert not any(said[2:])
+    # The width that could not be measured is asked for again.
+    assert [num_drafted for num_drafted, _ in seen][:3] == [3, 3, 3]

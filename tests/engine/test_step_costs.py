@@ -36,12 +36,22 @@ def test_every_width_from_1_to_63_drafts_ends_in_0_and_the_block():
         assert sorted(set(widths)) == list(widths)
 
 
-def test_the_block_is_measured_first_and_then_ar():
+def test_the_block_and_ar_are_measured_in_turns():
     costs, order = StepCosts(15), []
     while (width := costs.unmeasured) is not None:
         order.append(width)
         costs.observe(width, 1.0)
-    assert order == [15] * NEEDED_STEPS + [0] * NEEDED_STEPS
+    assert order == [15, 0] * NEEDED_STEPS
+
+
+@pytest.mark.parametrize("moment", range(1, 2 * NEEDED_STEPS))
+def test_a_machine_that_becomes_slow_while_costs_are_measured_misleads_little(moment):
+    costs, number = StepCosts(15), 0
+    while (width := costs.unmeasured) is not None:
+        costs.observe(width, EMBEDDED[width] * (2.0 if number >= moment else 1.0))
+        number += 1
+    ratio = EMBEDDED[15] / EMBEDDED[0]
+    assert costs[15] / costs[0] == pytest.approx(ratio, rel=0.3)
 
 
 def test_the_first_step_of_a_width_which_makes_its_kernels_is_not_counted():

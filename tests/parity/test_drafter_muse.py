@@ -9,8 +9,8 @@ import torch
 from transformers import MuseGlimmerAssistantConfig, MuseGlimmerAssistantModel
 from transformers.cache_utils import DFlashCache
 
-from dflash_app.backends.torch.dflash_config import AttentionRule
-from dflash_app.backends.torch.formats import load_drafter
+from dflash_app.backends.torch.checkpoint import load_drafter
+from dflash_app.drafters.config import AttentionRule
 
 WIDTH = 8
 

@@ -11,9 +11,9 @@ import torch
 from dflash.model import DFlash2DraftModel, DFlashDraftModel, dflash_generate
 from transformers import AutoConfig, Qwen3Config, Qwen3ForCausalLM
 
+from dflash_app.backends.torch.checkpoint import load_drafter, save_drafter
 from dflash_app.backends.torch.dflash import DFlashConfig, DFlashDrafter
 from dflash_app.backends.torch.dflash2 import new_drafter
-from dflash_app.backends.torch.formats import load_drafter, save_drafter
 from dflash_app.backends.torch.loading import load_models
 from dflash_app.backends.torch.target import load_target
 from dflash_app.engine.policy import FixedDrafts
@@ -128,7 +128,7 @@ def test_zlabs_dflash_generate_and_our_engine_give_the_same_tokens_and_acceptanc
     theirs = _zlabs(tmp_path, name)
     expected = dflash_generate(
         theirs,
-        models.target.model,
+        load_target(target_dir, CPU, torch.float32).model,
         torch.tensor([PROMPT]),
         50,
         None,

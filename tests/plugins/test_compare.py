@@ -1,12 +1,13 @@
 """The Compare tab's events: two lanes, the speedup, the verdict, and a way out of each."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import gradio as gr
 
 from dflash_app.errors import GenerationFailed
-from dflash_app.events import TextDelta
+from dflash_app.events import StepDone, TextDelta
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace
@@ -84,6 +85,17 @@ def test_both_lanes_are_warmed_up_alike_once_after_loading_and_unrecorded(
     assert len(pair.requests) == 4
 
 
+def test_the_dflash_lane_may_adapt_and_tells_when_it_falls_back(open_stage: StageOpener) -> None:
+    pair = two_lanes()
+    dflash = list(pair.scripts[1])
+    dflash[4] = replace(cast(StepDone, dflash[4]), note="AR fallback: why")
+    pair.scripts = [pair.scripts[0], dflash]
+    shown = last(race(open_stage(lambda: pair), values=[*bar(), *SAMPLING[:-1], "adaptive"]))
+    assert pair.requests[-1].policy == "adaptive"
+    assert "after 4 tokens</b> AR fallback: why" in shown["race-notes"]
+    assert "✓ identical" in shown["race-outcome"]
+
+
 def test_a_pair_without_drafter_cannot_race(open_stage: StageOpener) -> None:
     shown = last(race(open_stage(two_lanes), values=[*bar("lonely", "none"), *SAMPLING]))
     assert "lonely has no drafter to race: choose another pair." in shown["race-notice"]
@@ -93,7 +105,7 @@ def test_an_empty_prompt_and_a_missing_pair_are_explained(open_stage: StageOpene
     workspace = open_stage(two_lanes)
     assert "The prompt is empty" in last(race(workspace, " "))["race-notice"]
     absent = last(race(workspace, values=[*bar("absent", "absent"), *SAMPLING]))
-    assert "hf download some/target" in absent["race-notice"]
+    assert "dflash-app hub pull absent" in absent["race-notice"]
 
 
 def test_a_failure_is_one_sentence_and_gives_the_button_back(open_stage: StageOpener) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from dflash_app.errors import StoreLocked
 from dflash_app.store.runs import Store
+from dflash_app.ui.format import UNKNOWN
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace
@@ -82,6 +83,23 @@ def test_a_chosen_run_tells_how_it_was_stored_and_what_is_an_experiment(history:
     assert "nf4 in float32" in detail
     assert "block size 32 (experiment: trained for 16)" in detail
     assert "<dt>Rollback</dt><dd>replay</dd>" in detail
+
+
+def test_a_chosen_run_tells_its_path_and_its_policy(history: History) -> None:
+    store = history.workspace.store
+    start = store.list_runs()[0].start
+    store.start_run(replace(start, path=None, drafter_path=None, policy=None))
+    detail = history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
+    assert f"<dt>Path</dt><dd>{UNKNOWN}</dd>" in detail
+    assert "drafts" not in detail
+    paths = {"path": "static cache", "drafter_path": "dynamic cache: DFlash 2"}
+    store.start_run(replace(start, **paths, mode="dflash", policy="adaptive"))
+    detail = history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
+    assert "<dt>Path</dt><dd>static cache, drafter dynamic cache: DFlash 2</dd>" in detail
+    assert ", adaptive drafts" in detail
+    csv_file = io.StringIO(history.call("on_export", *EVERYTHING)["history-csv"], newline="")
+    exported = next(csv.DictReader(csv_file))
+    assert (exported["path"], exported["policy"]) == ("static cache", "adaptive")
 
 
 @pytest.mark.parametrize(

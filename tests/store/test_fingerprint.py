@@ -3,7 +3,10 @@ import platform
 import subprocess
 import sys
 
-from dflash_app.store.fingerprint import hardware_fingerprint, library_versions
+import pytest
+
+from dflash_app.store import fingerprint
+from dflash_app.store.fingerprint import accelerators, hardware_fingerprint, library_versions
 
 
 def test_the_fingerprint_names_this_machine() -> None:
@@ -32,3 +35,13 @@ def test_versions_are_read_without_importing_the_libraries() -> None:
 def test_a_library_that_is_not_installed_is_left_out() -> None:
     assert None not in library_versions().values()
     assert "no-such-library" not in library_versions()
+
+
+def test_the_accelerators_are_the_graphics_processors_or_apples_chip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert accelerators() == hardware_fingerprint()["gpus"] or platform.system() == "Darwin"
+    monkeypatch.setattr(fingerprint, "_nvidia_gpus", list)
+    for cpu, found in (("Apple M5 Max", ["Apple M5 Max"]), ("Some CPU", []), (None, [])):
+        monkeypatch.setattr(fingerprint, "_cpu_model", lambda cpu=cpu: cpu)
+        assert accelerators() == found

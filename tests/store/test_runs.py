@@ -199,3 +199,13 @@ def test_a_memory_store_does_not_take_its_own_runs_for_interrupted(start: RunSta
         memory.start_run(start)
         assert memory.mark_interrupted() == 0
         assert memory.list_runs()[0].finish_reason is None
+
+
+def test_a_run_may_end_on_another_path_than_it_began_on(store: Store, start: RunStart) -> None:
+    kept, changed = store.start_run(start), store.start_run(start)
+    store.finish_run(kept, "stop", output="", token_ids=[], metrics=METRICS)
+    paths = "dynamic cache", None
+    store.finish_run(changed, "stop", output="", token_ids=[], metrics=METRICS, paths=paths)
+    last, first = (record.start for record in store.list_runs())
+    assert (last.path, last.drafter_path) == paths
+    assert (first.path, first.drafter_path) == (start.path, start.drafter_path)

@@ -3,7 +3,9 @@ import json
 import pytest
 import torch
 
-from dflash_app.backends.torch.loading import load_models, load_tokenizer
+from dflash_app.backends.torch.loading import load_models
+from dflash_app.backends.torch.target import load_target
+from dflash_app.drafters.tokenizer import load_tokenizer
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.errors import TrainingError
 from dflash_app.request import Message
@@ -37,9 +39,9 @@ def config_for(target_dir, tmp_path, rows, **changes):
 
 
 def sequences_of(config, said=None):
-    models = load_models(config.target, None)
+    target = load_target(config.target, torch.device("cpu"), torch.float32)
     log = said.append if said is not None else lambda _: None
-    return load_sequences(config, load_tokenizer(config.target), models.target, log)
+    return load_sequences(config, load_tokenizer(config.target), target, log)
 
 
 def rows_by_prompt(sequences):

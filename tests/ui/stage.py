@@ -174,10 +174,10 @@ def last(updates: Iterator[dict[Any, Any]]) -> dict[str, Any]:
 
 def bar(pair: str = "scripted", drafter: str = "scripted") -> list[str]:
     """Values of the model bar."""
-    return [pair, drafter, "auto", "auto", "auto"]
+    return [pair, drafter, "auto", "auto", "auto", "script"]
 
 
-SAMPLING: list[Any] = [64, 0, 1, 0, 0, 1, "", "auto", "", ""]
+SAMPLING: list[Any] = [64, 0, 1, 0, 0, 1, "", "auto", "", "", "fixed"]
 """Values of the sampling controls, as they stand at the start."""
 
 

@@ -63,17 +63,17 @@ def test_add_saves_the_pair_and_chooses_it(
 
 def test_a_page_that_is_loaded_later_offers_it(page: gr.Blocks) -> None:
     add(page, TARGET, DRAFTER, "mine")
-    shown = texts(find_handler(page, "refresh")("scripted"))
+    shown = texts(find_handler(page, "refresh")("scripted", "script"))
     assert shown["pair"].value == "scripted"
     assert "mine" in [value for _, value in shown["pair"].choices]
-    assert texts(find_handler(page, "refresh")("gone since"))["pair"].value == "scripted"
+    assert texts(find_handler(page, "refresh")("gone since", None))["pair"].value == "scripted"
 
 
 def test_a_repository_that_is_not_here_is_saved_with_its_command(page: gr.Blocks) -> None:
     shown = add(page, "org/target", "org/drafter")
     assert shown["pair"].value == "drafter"
     assert "needs download" in shown["pair-facts"]
-    assert "hf download org/target" in shown["pair-facts"]
+    assert "dflash-app hub pull drafter" in shown["pair-facts"]
     assert "hf download org/drafter" in check(page, "org/target", "org/drafter")
 
 

@@ -153,3 +153,11 @@ def test_a_new_run_in_the_same_place_stops_the_one_before() -> None:
     assert before.stopped
     assert not after.stopped
     after.stop()
+
+
+def test_the_turn_is_taken_now_only_where_nobody_has_it() -> None:
+    turn = DeviceTurn()
+    with turn.taken_now() as first, turn.taken_now() as second:
+        assert (first, second) == (True, False)
+    with turn.taken_now() as again:
+        assert again

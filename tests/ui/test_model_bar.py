@@ -1,22 +1,25 @@
 """Every pair is offered with its state; a choice says what to load and how."""
 
-import os
+import platform
+from contextlib import closing
 
+import gradio as gr
 import pytest
 
+from dflash_app.settings import Settings
 from dflash_app.ui.model_bar import (
-    Choice,
     block_choices,
+    build_model_bar,
     drafter_choices,
     first_ready,
-    page_threads,
+    offer_backend,
+    offer_pair,
     pair_choices,
-    read_choice,
     render_pair,
 )
-from dflash_app.workspace import Workspace
+from dflash_app.workspace import Workspace, open_workspace
 from tests.ui.conftest import StageOpener
-from tests.ui.stage import bar, one_reply
+from tests.ui.stage import ScriptBackend, one_reply
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def test_ready_pairs_come_first_and_the_others_say_their_state(workspace: Worksp
 
 def test_a_missing_pair_says_what_is_missing_and_the_cure(workspace: Workspace) -> None:
     html = render_pair(workspace, "absent")
-    assert "hf download some/target" in html
+    assert "dflash-app hub pull absent" in html
     assert "9.0 GB" in html
     assert "5.15×" in html
 
@@ -55,18 +58,46 @@ def test_block_sizes_above_the_drafters_own_are_called_experiments(workspace: Wo
     assert block_choices(workspace, "second")[0][0] == "auto"
 
 
-def test_a_choice_is_read_from_the_widgets() -> None:
-    assert read_choice(bar()) == Choice("scripted", "dflash", None, None, None)
-    chosen = read_choice(["a", "b", "8", "bfloat16", "cpu"])
-    assert chosen == Choice("b", "dflash", 8, "bfloat16", "cpu")
-    for bits in ("nf4", "int8"):
-        options = read_choice(["a", "b", "auto", bits, "auto"]).options()
-        assert (options.quantization, options.dtype) == (bits, None)
-    assert read_choice(["a", "none", "8", "auto", "auto"]) == Choice("a", "ar", None, None, None)
+def test_one_backend_needs_no_box(workspace: Workspace) -> None:
+    with gr.Blocks():
+        assert not build_model_bar(workspace).backend.visible
 
 
-def test_a_core_is_left_to_the_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, threads in ((1, 1), (2, 1), (16, 15)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
-        assert page_threads() == threads
-        assert read_choice(bar()).options().num_threads == threads
+def test_a_pair_offers_its_backends_and_keeps_the_one_that_was_chosen(workspace: Workspace) -> None:
+    workspace._backends |= {"other": ScriptBackend(one_reply, "other")}
+    with gr.Blocks():
+        bar = build_model_bar(workspace)
+    assert bar.backend.visible
+    assert bar.backend.value == "script"  # the row of the pair names no other
+    assert _offered(workspace, "absent", None) == (["script", "other"], "script")
+    assert _offered(workspace, "absent", "other") == (["script", "other"], "other")
+    assert _offered(workspace, "scripted", "other") == (["script"], "script")
+    assert _offered(workspace, "unknown", "other") == (["auto"], "auto")
+
+
+def _offered(workspace: Workspace, pair: str, chosen: str | None) -> tuple[list[str], str]:
+    backend = offer_pair(workspace, pair, chosen)[2]
+    return [value for _, value in backend.choices], backend.value
+
+
+def test_precisions_and_devices_are_those_of_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    for backend, quantizations, device in (
+        ("mlx", ["4bit", "8bit"], "gpu"),
+        ("torch", ["nf4", "int8"], "mps"),
+    ):
+        precision, devices = offer_backend(backend)
+        assert [value for _, value in precision.choices][-2:] == quantizations
+        assert devices.choices[-1] == ("Apple GPU", device)
+        assert (precision.value, devices.value, devices.visible) == ("auto", "auto", True)
+    assert [value for _, value in offer_backend("script")[0].choices][-1] == "float16"
+
+
+def test_a_pair_that_is_here_says_what_memory_it_needs_and_why(settings: Settings) -> None:
+    with closing(open_workspace(settings)) as workspace:
+        html = render_pair(workspace, "embedded")
+    assert "needs about <b>" in html
+    assert "in bfloat16 at 2,048 tokens" in html
+    assert 'title="target weights ' in html
+    assert "reserve for a step" in html

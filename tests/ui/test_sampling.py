@@ -16,11 +16,12 @@ def with_value(index: int, value: object) -> list[object]:
 
 
 def test_every_control_reaches_the_request() -> None:
-    values = [256, 0.5, 0.9, 40, 0.05, 1.1, " 7 ", "off", "END\n\nSTOP", "Be brief."]
+    values = [256, 0.5, 0.9, 40, 0.05, 1.1, " 7 ", "off", "END\n\nSTOP", "Be brief.", "adaptive"]
     request = build_request(values, TURNS, "dflash", 8)
     assert [message.role for message in request.messages] == ["system", "user"]
     assert (request.max_new_tokens, request.block_size, request.thinking) == (256, 8, "off")
     assert request.stop == ("END", "STOP")
+    assert request.policy == "adaptive"
     assert request.sampling == SamplingParams(
         temperature=0.5, top_p=0.9, top_k=40, min_p=0.05, repetition_penalty=1.1, seed=7
     )
@@ -30,7 +31,7 @@ def test_controls_stand_in_the_order_of_the_values_and_switch_nothing_on() -> No
     with gr.Blocks():
         controls = build_sampling("chat", max_new_tokens=64)
     names = ["max-tokens", "temperature", "top-p", "top-k", "min-p", "repetition-penalty"]
-    names += ["seed", "thinking", "stop-texts", "system"]
+    names += ["seed", "thinking", "stop-texts", "system", "drafts"]
     assert [widget.elem_id for widget in controls.inputs] == [f"chat-{name}" for name in names]
     assert [widget.value or 0 for widget in controls.inputs] == [value or 0 for value in SAMPLING]
 
@@ -38,7 +39,7 @@ def test_controls_stand_in_the_order_of_the_values_and_switch_nothing_on() -> No
 def test_values_left_alone_are_greedy_without_seed_stop_or_system_prompt() -> None:
     request = build_request(SAMPLING, TURNS, "ar", None)
     assert request.sampling == SamplingParams()
-    assert (request.stop, request.thinking) == ((), None)
+    assert (request.stop, request.thinking, request.policy) == ((), None, "fixed")
     assert request.messages == tuple(TURNS)
 
 

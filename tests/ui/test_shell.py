@@ -1,18 +1,19 @@
 """The page stands whatever its plugins do, and tells what does not work."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 
-from dflash_app.errors import PairNotReady, RequestError, StoreReadOnly, UnknownPair
+from dflash_app.errors import PairNotReady, StoreReadOnly, UnknownPair
 from dflash_app.settings import Settings
+from dflash_app.ui.choice import read_choice
 from dflash_app.ui.live import LiveRuns
-from dflash_app.ui.model_bar import read_choice
 from dflash_app.ui.shell import Page, build_page, render_problems
 from dflash_app.workspace import Workspace
-from tests.fakes import ask
+from tests.fakes import ScriptedPair, ask
 from tests.ui.conftest import StageOpener
 from tests.ui.stage import bar, one_reply, write_broken_plugin
 
@@ -47,7 +48,7 @@ def test_without_plugins_the_page_still_chats(
         n for n, _ in workspace.plugins.manager.list_name_plugin() if "dflash_plugins" in n
     ]:
         workspace.plugins.manager.unregister(name=name)
-    assert labels(build_page(workspace, LiveRuns())) == ["Chat"]
+    assert labels(build_page(workspace, LiveRuns())) == ["Chat", "Hub"]
 
 
 def test_a_broken_tab_shows_its_reason_in_place_and_stops_nothing(
@@ -77,12 +78,12 @@ def test_store_and_plugin_problems_are_told(home: Path, open_stage: StageOpener)
 
 def page_of(workspace: Workspace) -> Page:
     with gr.Blocks():
-        return Page(workspace, None, None, LiveRuns())  # type: ignore[arg-type]
+        return Page(workspace, None, None, LiveRuns(), lambda: True)  # type: ignore[arg-type]
 
 
 def test_a_pair_that_is_not_here_is_refused_with_the_cure(open_stage: StageOpener) -> None:
     page = page_of(open_stage(one_reply))
-    with pytest.raises(PairNotReady, match="hf download some/target"):
+    with pytest.raises(PairNotReady, match="dflash-app hub pull absent"):
         page.check_ready(read_choice(bar("absent", "absent")))
     with pytest.raises(UnknownPair):
         page.check_ready(read_choice(bar("nobody", "none")))
@@ -94,20 +95,26 @@ def test_the_speed_to_compare_with_is_the_last_plain_run_of_this_machine(
 ) -> None:
     workspace = open_stage(one_reply)
     page = page_of(workspace)
-    assert page.ar_speed("scripted", "cpu", "float32") is None
     loaded = workspace.loaded("scripted")
+    assert isinstance(loaded, ScriptedPair)
+    assert page.ar_speed(loaded) is None
     list(workspace.run(loaded, ask(mode="ar"), source="chat"))
     list(workspace.run(loaded, ask(mode="dflash"), source="chat"))
-    assert page.ar_speed("scripted", "cpu", "float32") == 12.0
-    assert page.ar_speed("scripted", "cuda:0", "float32") is None
-    assert page.ar_speed("scripted", "cpu", "bfloat16") is None
-    assert page.ar_speed("scripted", "cpu", "float32", "nf4") is None
+    assert page.ar_speed(loaded) == 12.0
+    for other in (
+        {"device": "cuda:0"},
+        {"dtype": "bfloat16"},
+        {"quantization": "nf4"},
+        {"backend": "mlx"},
+    ):
+        assert page.ar_speed(replace(loaded, **other)) is None  # type: ignore[arg-type]
 
 
 def test_speeds_of_other_surfaces_are_not_compared_with(open_stage: StageOpener) -> None:
     workspace = open_stage(one_reply)
-    list(workspace.run(workspace.loaded("scripted"), ask(mode="ar"), source="cli"))
-    assert page_of(workspace).ar_speed("scripted", "cpu", "float32") is None
+    loaded = workspace.loaded("scripted")
+    list(workspace.run(loaded, ask(mode="ar"), source="cli"))
+    assert page_of(workspace).ar_speed(loaded) is None
 
 
 def test_plain_decoding_does_without_a_drafter_that_is_not_here(
@@ -134,6 +141,14 @@ def test_no_two_widgets_share_an_id(open_stage: StageOpener) -> None:
     assert sorted(set(ids)) == sorted(ids)
 
 
+def test_a_backend_that_does_not_run_the_pair_gives_way_to_its_default(
+    open_stage: StageOpener,
+) -> None:
+    page = page_of(open_stage(one_reply))
+    assert page.read([*bar()[:-1], "script"]).backend == "script"
+    assert page.read([*bar()[:-1], "mlx"]).backend is None
+
+
 def test_a_drafter_of_the_pair_before_gives_way_to_the_pairs_own(open_stage: StageOpener) -> None:
     page = page_of(open_stage(one_reply))
     stale = page.read(bar("scripted", "absent"))
@@ -141,8 +156,3 @@ def test_a_drafter_of_the_pair_before_gives_way_to_the_pairs_own(open_stage: Sta
     assert page.read(bar("scripted", "none")).mode == "ar"
     with pytest.raises(UnknownPair):
         page.read(bar("scripted", "typed by hand"))
-
-
-def test_a_block_size_that_is_no_number_is_refused() -> None:
-    with pytest.raises(RequestError, match="no block size"):
-        read_choice(["scripted", "scripted", "many", "auto", "auto"])

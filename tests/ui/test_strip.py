@@ -57,6 +57,19 @@ def test_white_space_is_visible_and_an_empty_token_too() -> None:
     assert all(mark in html for mark in ("⏎", "⇥", "∅"))
 
 
+def test_what_the_engine_told_stands_before_the_step_where_it_began() -> None:
+    strip = TokenStrip()
+    told = "AR fallback: <b>why</b>"
+    strip.add(StepDone((2, 3), (2,), 1, None, 0.1, 0.1, 0.2))
+    strip.add(StepDone((4,), (), 0, None, 0.1, 0.1, 0.4, note=told))
+    html = strip.render(lambda ids: [f"t{each}" for each in ids])
+    assert html.count("tok-event") == 1
+    before, after = html.split('<span class="tok-event"')
+    assert ">t3<" in before
+    assert ">t4<" in after
+    assert 'title="AR fallback: &lt;b&gt;why&lt;/b&gt;">AR fallback</span>' in after
+
+
 def test_a_long_run_draws_its_last_tokens_only() -> None:
     strip = TokenStrip()
     for _ in range(2 * KEPT_TOKENS):

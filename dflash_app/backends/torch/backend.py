@@ -4,14 +4,16 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from dflash_app.backends.torch.support import unsupported_reason
 from dflash_app.engine.local import LocalPair
+from dflash_app.engine.out_of_memory import is_out_of_memory
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.engine.worker import Worker
 from dflash_app.errors import BackendUnavailable, DFlashAppError, LoadError, PairNotReady
 from dflash_app.hub.cache import pair_state
+from dflash_app.hub.room import refusal, room_warning
 from dflash_app.registry.pair import Pair
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class TorchBackend:
     def __init__(self) -> None:
         # Weak: a target lives as long as a loaded pair uses it, and no longer.
         self._targets: WeakValueDictionary[TargetKey, TorchTarget] = WeakValueDictionary()
+        self._loaded: WeakSet[TorchModels] = WeakSet()
 
     def unavailable_reason(self) -> str | None:
         """None where PyTorch and transformers are installed, else the cure."""
@@ -53,7 +56,8 @@ class TorchBackend:
         target_dir, drafter_dir = self._folders(pair, options)
 
         from dflash_app.backends.torch.inspection import check_pair, inspect_target
-        from dflash_app.backends.torch.loading import check_options, load_tokenizer
+        from dflash_app.backends.torch.loading import check_options
+        from dflash_app.drafters.tokenizer import load_tokenizer
 
         check_options(target_dir, options)
         load_tokenizer(target_dir)
@@ -61,6 +65,7 @@ class TorchBackend:
             inspect_target(target_dir, snapshot=options.snapshot)
         else:
             check_pair(target_dir, drafter_dir, pair, snapshot=options.snapshot)
+        self._check_room(target_dir, drafter_dir, options)
 
     def load(self, pair: Pair, options: LoadOptions) -> LoadedPair:
         """Load a pair that is on this machine, on a worker thread of its own.
@@ -72,7 +77,7 @@ class TorchBackend:
             PairNotReady, LoadError, BackendUnavailable.
         """
         target_dir, drafter_dir = self._folders(pair, options)
-        from dflash_app.backends.torch.loading import load_tokenizer
+        from dflash_app.drafters.tokenizer import load_tokenizer
 
         tokenizer = load_tokenizer(target_dir)
         eos_id = getattr(tokenizer, "eos_token_id", None)
@@ -86,6 +91,11 @@ class TorchBackend:
             worker.close()
             if isinstance(error, DFlashAppError) or not isinstance(error, Exception):
                 raise
+            if is_out_of_memory(error):
+                raise LoadError(
+                    f"Pair {pair.name!r} does not fit into memory: free some, or choose nf4, "
+                    "bfloat16 or a smaller pair."
+                ) from error
             summary = next(iter(str(error).splitlines()), "")[:200]
             raise LoadError(
                 f"Pair {pair.name!r} cannot be loaded ({type(error).__name__}: {summary}): "
@@ -137,9 +147,37 @@ class TorchBackend:
             device=AUTO if options.device == AUTO else str(device),
             dtype=str(choose_dtype(options.dtype, device, options.quantization)),
         )
+        warnings += self._check_room(target_dir, drafter_dir, options)
         key = (target_dir.resolve(), chosen.of_target())
         models = load_models(
             target_dir, drafter_dir, options, eos_ids=eos_ids, target=self._targets.get(key)
         )
         self._targets[key] = models.target
+        self._loaded.add(models)
         return models, warnings
+
+    def _check_room(
+        self, target_dir: Path, drafter_dir: Path | None, options: LoadOptions
+    ) -> tuple[str, ...]:
+        """Refuse what the free memory cannot hold; warn where it holds little context.
+
+        Raises:
+            LoadError: naming both sizes and the cures.
+        """
+        from dflash_app.backends.torch.loading import AUTO, choose_device, memory_need
+        from dflash_app.backends.torch.memory import free_bytes
+        from dflash_app.backends.torch.models import held_on
+
+        device = choose_device(options.device)
+        free, need = free_bytes(device), memory_need(target_dir, drafter_dir, options)
+        if free is None or need is None or options.device == AUTO:
+            return ()
+        # What is in memory is shared, or goes before others come.
+        free += held_on(device, list(self._loaded))
+        where, cures = f"on {device}", "choose nf4, a smaller pair, or the target alone"
+        cures += ", or the device auto" if device.type == "cuda" else ""
+        reason = refusal(need, free, where, cures)
+        if reason is not None:
+            raise LoadError(reason)
+        warning = room_warning(need, free, where)
+        return () if warning is None else (warning,)

@@ -3,13 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dflash_app.backends.torch.inspection import (
-    DrafterInspection,
-    Fit,
-    TargetInspection,
-    compare,
-    inspect_folder,
-)
+from dflash_app.backends.torch.inspection import TargetInspection, inspect_folder
+from dflash_app.drafters.inspection import DrafterInspection, Fit, compare
 from dflash_app.errors import LoadError, PairNotReady
 from dflash_app.hub.cache import resolve
 from dflash_app.registry.custom import new_pair

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dflash_app.backends.torch.dflash_config import AttentionRule, DFlashConfig
-from dflash_app.backends.torch.dflash_layer import AttentionKind, DFlashLayer, LayerKV
+from dflash_app.backends.torch.context import ContextCache
+from dflash_app.backends.torch.dflash_layer import AttentionKind, ContextKV, DFlashLayer, LayerKV
+from dflash_app.backends.torch.families import slow_path
+from dflash_app.backends.torch.layout import stored_bytes
 from dflash_app.backends.torch.rotary import RotaryEmbedding, Rotation
+from dflash_app.drafters.config import AttentionRule, DFlashConfig
 
 __all__ = ["AttentionRule", "ContextKV", "DFlashConfig", "DFlashDrafter", "Proposal", "Sampler"]
 
-ContextKV: TypeAlias = Sequence[LayerKV]
-"""One `LayerKV` per drafter layer."""
 Sampler: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Scores [N, C] float32 -> their probabilities [N, C] float32, and what was drawn, [N] int64."""
 
@@ -46,6 +47,9 @@ class DFlashDrafter(nn.Module):
     Args:
         config: shape and rules.
         attention: "sdpa" for decoding; "eager" (plain matmuls) trains faster on CPU.
+
+    Attributes:
+        slow_reason: why it is not on the fast path, in a few words; None where nobody asked.
     """
 
     embed_tokens: nn.Embedding
@@ -56,6 +60,7 @@ class DFlashDrafter(nn.Module):
         super().__init__()
         self.config = config
         self.attention = attention
+        self.slow_reason: str | None = None
         num_taps, size, eps = len(config.target_layer_ids), config.hidden_size, config.rms_norm_eps
         self.fc = nn.Linear(num_taps * size, size, bias=False)
         self.hidden_norm = nn.RMSNorm(size, eps=eps)
@@ -102,6 +107,24 @@ class DFlashDrafter(nn.Module):
         num_blocks = max(1, block_embeddings.shape[1] // self.config.num_slots)
         rotation = self.rotary(block_positions)
         return self._run_layers(block_embeddings, rotation, context, masks, num_blocks)
+
+    @property
+    def path(self) -> str:
+        """How it drafts and why not faster."""
+        return slow_path(self.slow_reason)
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds spent on recording steps; here none are recorded."""
+        return 0.0
+
+    def memory_bytes(self) -> int:
+        """Bytes held in weights."""
+        return stored_bytes(self)
+
+    def new_context(self) -> ContextCache:
+        """An empty context for one request."""
+        return ContextCache(self)
 
     def project_context(self, tapped: Tensor, positions: Tensor) -> list[LayerKV]:
         """Turn tapped states into every layer's keys and values, once per committed token.

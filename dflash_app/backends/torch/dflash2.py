@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dflash_app.backends.torch.dflash import DFlashDrafter, Proposal, Sampler
-from dflash_app.backends.torch.dflash_config import DFlashConfig, SelectorConfig
 from dflash_app.backends.torch.dflash_layer import AttentionKind, DFlashLayer, LayerKV
 from dflash_app.backends.torch.rotary import Rotation
 from dflash_app.backends.torch.selector import CandidateSelector, walk
+from dflash_app.drafters.config import DFlashConfig, SelectorConfig
 
 
 def new_drafter(config: DFlashConfig, attention: AttentionKind = "sdpa") -> DFlashDrafter:

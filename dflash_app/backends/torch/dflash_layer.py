@@ -1,6 +1,6 @@
 """One layer of the DFlash drafter: attention over context and block, then a gated MLP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
-from dflash_app.backends.torch.dflash_config import DFlashConfig
 from dflash_app.backends.torch.rotary import Rotation, rotate
+from dflash_app.drafters.config import DFlashConfig
 
 AttentionKind = Literal["sdpa", "eager"]
 LayerKV: TypeAlias = tuple[Tensor, Tensor]
 """Keys (rotated) and values, [batch, kv heads, T, head_dim]."""
+ContextKV: TypeAlias = Sequence[LayerKV]
+"""One `LayerKV` per drafter layer."""
 
 
 class DFlashLayer(nn.Module):

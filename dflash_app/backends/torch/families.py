@@ -63,6 +63,34 @@ def rollback_of(model_type: str | None) -> RollbackKind:
     return kind
 
 
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+"""What configs call their number."""
+
+_SPECIAL_LAYERS = {"linear_attention": "recurrent layers", "sliding_attention": "sliding window"}
+"""By what `layer_types` says; full attention is the plain case."""
+
+
+def has_experts(text_config: Any) -> bool:
+    """Whether a text model chooses between experts."""
+    return any(getattr(text_config, name, None) for name in _EXPERTS)
+
+
+def special_layers(text_config: Any) -> str | None:
+    """What sets a text model apart from dense ones with full attention, in two words, or None."""
+    kinds = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
+    if "linear_attention" not in kinds and has_experts(text_config):
+        return "mixture of experts"
+    # Recurrent before sliding.
+    for kind in sorted(kinds):
+        return _SPECIAL_LAYERS.get(kind, f"{kind.replace('_', ' ')} layers")
+    return None
+
+
+def slow_path(reason: str | None) -> str:
+    """What users are told of a model that transformers' way of decoding runs."""
+    return "dynamic cache" if reason is None else f"dynamic cache: {reason}"
+
+
 def auto_class(config: Any) -> Any:
     """The class of transformers that loads a config's weights and predicts text.
 

@@ -1,6 +1,8 @@
 """Where the numbers of a weight lie in memory: what the CPU's matrix product likes best."""
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 
 def store_by_columns(module: nn.Module) -> None:
@@ -20,3 +22,22 @@ def store_by_columns(module: nn.Module) -> None:
             continue
         if id(part.weight) not in embeddings:
             part.weight.data = part.weight.data.t().contiguous().t()
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Bytes of the memory behind a module's weights; what several share counts once.
+
+    Args:
+        module: weights that wait on disk or elsewhere count nothing.
+    """
+    weights: list[Tensor] = [each for each in module.parameters() if not each.is_meta]
+    weights += [scale for each in weights for scale in _scales(each)]
+    storages = [each.untyped_storage() for each in weights]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _scales(weight: Any) -> list[Tensor]:
+    """What bitsandbytes keeps beside a packed weight: scales of its blocks or of its rows."""
+    state = getattr(weight, "quant_state", None)
+    beside = (getattr(state, "absmax", None), getattr(state, "code", None))
+    return [each for each in (*beside, getattr(weight, "SCB", None)) if each is not None]

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dflash_app.backends.torch.dflash import DFlashDrafter
-from dflash_app.backends.torch.formats import check_fits, load_drafter
-from dflash_app.backends.torch.layout import store_by_columns
+from dflash_app.backends.torch.checkpoint import load_drafter
+from dflash_app.backends.torch.decode_path import fastest_drafter, fastest_target
+from dflash_app.backends.torch.drafting import Drafter
+from dflash_app.backends.torch.memory import estimate_pair
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.placement import Spread
 from dflash_app.backends.torch.quantization import (
@@ -18,11 +17,13 @@ from dflash_app.backends.torch.quantization import (
     quantize_linears,
 )
 from dflash_app.backends.torch.target import TorchTarget, check_target, load_target
-from dflash_app.backends.torch.transformers_calls import DAMAGE, first_line, quiet_transformers
+from dflash_app.drafters.checkpoint import open_checkpoint
+from dflash_app.drafters.config import DFlashConfig
+from dflash_app.drafters.fits import check_fits
+from dflash_app.engine.out_of_memory import refusing
 from dflash_app.engine.protocol import LoadOptions, Quantization
 from dflash_app.errors import BackendUnavailable, LoadError
-
-_AutoTokenizer: Any = AutoTokenizer
+from dflash_app.hub.memory import MemoryNeed
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -36,6 +37,7 @@ def load_models(
     *,
     eos_ids: Iterable[int] = (),
     target: TorchTarget | None = None,
+    fast: bool = True,
 ) -> TorchModels:
     """Load a target and its drafter on the calling thread.
 
@@ -45,6 +47,7 @@ def load_models(
         options: where to, in which precision, and with what.
         eos_ids: tokens that end a turn beside those in the target's configs (the tokenizer's).
         target: already loaded from `target_dir` with the same options: not loaded again.
+        fast: False keeps to transformers' modules, to compare with.
 
     Raises:
         LoadError: a folder cannot become a model, or the two do not belong together.
@@ -66,14 +69,62 @@ def load_models(
             quantization=options.quantization,
             spread=choose_spread(options),
         )
+        target = fastest_target(target, fast=fast)
     drafter = None
     if drafter_dir is not None and options.drafter:
-        drafter = _load_drafter(drafter_dir, target, options.drafter_quantization)
-    if device.type == "cpu" and dtype == torch.float32:
-        for module in filter(None, (target.model, drafter)):
-            store_by_columns(module)
+        drafter = _load_drafter(drafter_dir, target, options.drafter_quantization, fast=fast)
     kept = options.drafter_quantization if drafter is not None else None
-    return TorchModels(target, drafter, eos_ids, drafter_quantization=kept)
+    config = drafter.config if drafter is not None else None
+    need = memory_need(
+        target_dir,
+        drafter_dir if drafter else None,
+        options,
+        config,
+        fast=fast,
+        spread=target.slow_reason is not None,
+    )
+    return TorchModels(target, drafter, eos_ids, drafter_quantization=kept, need=need)
+
+
+def memory_need(
+    target_dir: Path,
+    drafter_dir: Path | None,
+    options: LoadOptions,
+    drafter: DFlashConfig | None = None,
+    *,
+    fast: bool = True,
+    spread: bool = False,
+) -> MemoryNeed | None:
+    """What two folders will take, by the arithmetic; None where a config does not tell.
+
+    Args:
+        target_dir: the target's.
+        drafter_dir: the drafter's; None for a target alone.
+        options: how they are loaded.
+        drafter: the drafter's config; None reads it.
+        fast: see `load_models`.
+        spread: see `memory.estimate_pair`.
+
+    Raises:
+        BackendUnavailable: there is no such device here.
+    """
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device, options.quantization)
+    try:
+        if drafter is None and drafter_dir is not None:
+            drafter = open_checkpoint(drafter_dir).config
+        return estimate_pair(
+            target_dir,
+            drafter_dir,
+            options,
+            device,
+            dtype,
+            drafter=drafter,
+            fast=fast,
+            spread=spread,
+        )
+    except LoadError:
+        return None
 
 
 def check_options(target_dir: Path, options: LoadOptions) -> None:
@@ -89,52 +140,28 @@ def check_options(target_dir: Path, options: LoadOptions) -> None:
         check_bitsandbytes(options.drafter_quantization)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Read a tokenizer and its chat template; no remote code, no network.
-
-    Args:
-        folder: the target's.
-
-    Raises:
-        LoadError: it is absent or damaged.
-    """
-    try:
-        with quiet_transformers():
-            tokenizer: PreTrainedTokenizerBase = _AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except DAMAGE as error:
-        raise LoadError(
-            f"The tokenizer in {folder} cannot be loaded; download the target again "
-            f"({first_line(error)})."
-        ) from error
-    return tokenizer
-
-
 def _load_drafter(
-    folder: Path, target: TorchTarget, quantization: Quantization | None
-) -> DFlashDrafter:
+    folder: Path, target: TorchTarget, quantization: Quantization | None, *, fast: bool
+) -> Drafter:
     """The drafter, where the target's head computes and in what it computes."""
     device, dtype = target.device, target.dtype
-    try:
+    with refusing(
+        f"The drafter does not fit into the memory of {device} beside its target: free some, or "
+        "load the target alone."
+    ):
         if quantization is None:
             drafter = load_drafter(folder, device, dtype)
         else:
             drafter = load_drafter(folder, torch.device("cpu"), dtype)
             quantize_linears(drafter, quantization, device, dtype)
             drafter = drafter.to(device)
-    except torch.OutOfMemoryError as error:
-        raise LoadError(
-            f"The drafter does not fit into the memory of {device} beside its target: free "
-            "some, or load the target alone."
-        ) from error
     check_fits(
         drafter.config,
         hidden_size=target.hidden_size,
         vocab_size=target.vocab_size,
         num_layers=target.num_layers,
     )
-    return drafter
+    return fastest_drafter(drafter, fast=fast)
 
 
 def choose_spread(options: LoadOptions) -> Spread | None:

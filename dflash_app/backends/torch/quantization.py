@@ -27,6 +27,9 @@ BLOCK = 64
 """Both sides of a matrix must be a multiple: bitsandbytes' blocks of nf4, and its CPU kernel's 32
 rows. GatedDeltaNet's gates, for one, are narrower."""
 
+MADE_ON_LOAD = ("nf4", "int8")
+"""What a load can be asked for: bitsandbytes makes them of full weights."""
+
 _PACKAGES: dict[str, tuple[str, ...]] = {
     "bitsandbytes": ("bitsandbytes",),
     "mxfp4": (),
@@ -41,6 +44,8 @@ _configs: Any = transformers_configs
 _UNPACKED = ("mxfp4", "fp8", "compressed-tensors")
 _UNPACKED_MARK = ", unpacked"
 _CPU_BFLOAT16 = "support_avx512bf16_for_cpu"
+_READ_IN_FOUR_DIMENSIONS = "kv_b_proj"
+"""In latent attention (deepseek_v3, kimi_k25, glm_moe_dsa); bitsandbytes' int8 reads three."""
 _SCALES = re.compile(
     r"(?P<layer>.*?layers\.\d+)\..*(scale|scales|scale_inv|blocks|absmax|qzeros|qweight|packed)$"
 )
@@ -81,6 +86,11 @@ def choose_storage(
         LoadError: the checkpoint is quantised already.
     """
     found = _found(raw)
+    if "quantization" in raw:
+        raise UnsupportedFormat(
+            f"The target in {folder} is quantised by mlx-lm, which PyTorch does not read: use the "
+            "mlx backend, or choose the full checkpoint."
+        )
     if found is None:
         if wanted is None:
             return PLAIN
@@ -136,7 +146,9 @@ def prepare(config: Any, storage: Storage, model_class: Any, dtype: torch.dtype)
             found["bnb_4bit_compute_dtype"] = _name(dtype)
     if isinstance(storage.config, _configs.BitsAndBytesConfig):
         _import_bitsandbytes()
-        storage.config.llm_int8_skip_modules = _left_whole(config, model_class)
+        storage.config.llm_int8_skip_modules = _left_whole(
+            config, model_class, in_int8=storage.name == "int8"
+        )
 
 
 def check_understood(
@@ -234,7 +246,13 @@ def check_bitsandbytes(kind: str) -> None:
 
     Raises:
         BackendUnavailable: it is.
+        UnsupportedFormat: bitsandbytes does not store weights so.
     """
+    if kind not in MADE_ON_LOAD:
+        raise UnsupportedFormat(
+            f"PyTorch does not store weights as {kind}: use {' or '.join(MADE_ON_LOAD)}, or the "
+            "mlx backend."
+        )
     if find_spec("bitsandbytes") is None:
         raise BackendUnavailable(
             f"Storing weights as {kind} needs bitsandbytes: run "
@@ -288,14 +306,15 @@ def _bitsandbytes_config(kind: Quantization, dtype: torch.dtype) -> Any:
     return _configs.BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
 
 
-def _left_whole(config: Any, model_class: Any) -> list[str]:
-    """Patterns of the layers that bitsandbytes must not take: odd sizes, and the head."""
+def _left_whole(config: Any, model_class: Any, *, in_int8: bool) -> list[str]:
+    """Patterns of the layers that bitsandbytes must not take: odd ones, and the head."""
     with torch.device("meta"):
         model = model_class.from_config(config, trust_remote_code=False)
     odd = [
         re.escape(name)
         for name, part in model.named_modules()
-        if type(part) is nn.Linear and _is_odd(part)
+        if type(part) is nn.Linear
+        and (_is_odd(part) or (in_int8 and name.endswith(_READ_IN_FOUR_DIMENSIONS)))
     ]
     return odd + [str(name) for name in get_keys_to_not_convert(model)]
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 
-from dflash_app.backends.torch.dflash_config import DFlashConfig
-from dflash_app.backends.torch.transformers_calls import quiet_transformers
+from dflash_app.drafters.config import DFlashConfig
+from dflash_app.drafters.transformers_calls import quiet_transformers
 from dflash_app.errors import UnsupportedFormat
 
 Rotation: TypeAlias = tuple[Tensor, Tensor]

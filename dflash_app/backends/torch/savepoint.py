@@ -12,8 +12,10 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicIndexedLayer, DynamicLayer, DynamicSlidingWindowLayer
 
-from dflash_app.backends.torch.context import ContextCache
+from dflash_app.backends.torch.deferred import DeferredContext
+from dflash_app.backends.torch.drafting import Drafter, DraftingContext, NoContext
 from dflash_app.backends.torch.snapshot import SnapshotCache
+from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.engine.prefix import Prefix
 
 
@@ -106,10 +108,12 @@ def _copied(value: Any) -> Any:
     return deepcopy(value)
 
 
-def new_prefix(cache: Any) -> Prefix[ContextCache]:
+def new_prefix(target: TorchTarget, drafter: Drafter | None) -> Prefix[DraftingContext]:
     """Nothing read yet.
 
     Args:
-        cache: the target's, empty.
+        target: that will read.
+        drafter: that will draft after what was read, now or in a later turn.
     """
-    return Prefix(cache, ContextCache(), cut=cut, save=Savepoint)
+    context = NoContext() if drafter is None else DeferredContext(drafter.new_context())
+    return Prefix(target.new_cache(), context, cut=cut, save=Savepoint)

@@ -5,11 +5,11 @@ Needs no tensor library: the list of pairs asks it for every row.
 
 from pathlib import Path
 
-from dflash_app.backends.torch.drafter_marks import name_format
 from dflash_app.backends.torch.families import rollback_of
-from dflash_app.backends.torch.headers import stored_tensors
-from dflash_app.backends.torch.weights import read_json
+from dflash_app.drafters.marks import name_format
 from dflash_app.errors import LoadError, UnsupportedFormat
+from dflash_app.hub.headers import stored_tensors
+from dflash_app.hub.model_files import read_json
 from dflash_app.registry.pair import UNKNOWN_FAMILY, Pair
 
 

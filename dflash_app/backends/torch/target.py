@@ -13,9 +13,11 @@ from dflash_app.backends.torch.families import (
     auto_class,
     drop_towers,
     rollback_of,
+    slow_path,
 )
 from dflash_app.backends.torch.finite import check_finite
 from dflash_app.backends.torch.gated_delta import record_updates
+from dflash_app.backends.torch.layout import stored_bytes
 from dflash_app.backends.torch.placement import (
     Spread,
     device_of,
@@ -34,11 +36,12 @@ from dflash_app.backends.torch.quantization import (
 )
 from dflash_app.backends.torch.rollback import RewindableCache, new_cache
 from dflash_app.backends.torch.snapshot import SnapshotCache
-from dflash_app.backends.torch.transformers_calls import DAMAGE, first_line, quiet_transformers
 from dflash_app.backends.torch.warnings import target_warnings
-from dflash_app.backends.torch.weights import read_json, weight_files
+from dflash_app.drafters.transformers_calls import DAMAGE, first_line, quiet_transformers
+from dflash_app.engine.out_of_memory import refusing
 from dflash_app.engine.protocol import Quantization
 from dflash_app.errors import BackendUnavailable, LoadError, UnsupportedFormat
+from dflash_app.hub.model_files import read_json, weight_files
 
 _AutoConfig: Any = AutoConfig
 
@@ -57,6 +60,8 @@ class TorchTarget:
         rollback_kind: how its caches forget rejected tokens.
         quantization: what its weights are stored as; None where that is `dtype`.
         warnings: what the user should know of this load, a sentence each.
+        own_bytes: of weights that are no parameters of the model.
+        slow_reason: why it is not on the fast path, in a few words; None where nobody asked.
 
     Raises:
         UnsupportedFormat: the family has no way of its own, and snapshots were not asked for.
@@ -75,6 +80,8 @@ class TorchTarget:
         self.num_layers: int = self.config.num_hidden_layers
         self.context_length: int = self.config.max_position_embeddings
         self.head: nn.Module = model.get_output_embeddings()
+        self.own_bytes = 0
+        self.slow_reason: str | None = None
         self._embedding: Tensor | None = None
         if self.rollback_kind == "replay":
             record_updates(model)
@@ -98,13 +105,25 @@ class TorchTarget:
     @property
     def embedding(self) -> Tensor:
         """[V, hidden], the input embedding's rows, on `device`: copied once where they are not."""
-        module = self.model.get_input_embeddings()
-        weight: Tensor = module.weight
-        if weight.device == self.device:
-            return weight
         if self._embedding is None:
-            self._embedding = weight_on(module, self.device)
+            module = self.model.get_input_embeddings()
+            here = module.weight.device == self.device
+            self._embedding = module.weight if here else weight_on(module, self.device)
         return self._embedding
+
+    @property
+    def path(self) -> str:
+        """How it decodes and why not faster, as "dynamic cache: recurrent layers"."""
+        return slow_path(self.slow_reason)
+
+    @property
+    def startup_s(self) -> float:
+        """Seconds spent on recording steps; here none are recorded."""
+        return 0.0
+
+    def memory_bytes(self) -> int:
+        """Bytes held in weights; tied ones count once, those that wait elsewhere not."""
+        return stored_bytes(self.model) + self.own_bytes
 
     def new_cache(self) -> RewindableCache:
         """An empty cache for one request."""
@@ -182,19 +201,16 @@ def load_target(
     storage = check_target(folder, dtype, snapshot=snapshot, quantization=quantization)
     place = loading_arguments(device, spread)
     model = None
+    full = f"{folder.name} does not fit into the memory of {device}: free some, or choose nf4, "
     try:
-        model, info = _read(folder, storage, dtype, place)
-    except torch.OutOfMemoryError as error:
-        raise LoadError(
-            f"{folder.name} does not fit into the memory of {device}: free some, or choose "
-            "nf4, bfloat16 or a smaller pair."
-        ) from error
+        with refusing(f"{full}bfloat16 or a smaller pair."):
+            model, info = _read(folder, storage, dtype, place)
     except ImportError as error:
         raise BackendUnavailable(
             f"The target in {folder} needs what is not installed here: {first_line(error)}"
         ) from error
     except DAMAGE as error:
-        _check_room(error, storage)
+        _check_spread(error, storage)
         raise LoadError(
             f"The target in {folder} cannot be loaded; download it again ({first_line(error)})."
         ) from error
@@ -269,13 +285,8 @@ def _read(
     return model, info
 
 
-def _check_room(error: Exception, storage: Storage) -> None:
-    """Say what an error of another name means: there is no room."""
-    if any(sign in str(error).lower() for sign in ("out of memory", "can't allocate memory")):
-        raise LoadError(
-            "The target does not fit into memory: free some, or choose nf4, bfloat16 or a smaller "
-            "pair."
-        ) from error
+def _check_spread(error: Exception, storage: Storage) -> None:
+    """Say what an error of another name means: quantised layers would have to wait elsewhere."""
     if storage.name is not None and "dispatched on the CPU" in str(error):
         raise LoadError(
             f"The target does not fit where it may be in {storage.name}, and layers that wait "

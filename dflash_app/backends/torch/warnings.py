@@ -2,11 +2,9 @@
 
 from typing import Any
 
+from dflash_app.backends.torch.families import has_experts
 from dflash_app.backends.torch.placement import slow_places
 from dflash_app.backends.torch.quantization import Storage, quantized_share
-
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
-"""What configs call their number."""
 
 
 def target_warnings(model: Any, storage: Storage, *, snapshot: bool) -> tuple[str, ...]:
@@ -20,7 +18,7 @@ def target_warnings(model: Any, storage: Storage, *, snapshot: bool) -> tuple[st
     text_config = model.config.get_text_config(decoder=True)
     dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
     said = [storage.warning, _rounding(storage.name, dtype), slow_places(model)]
-    if said[1] is not None and any(getattr(text_config, name, None) for name in _EXPERTS):
+    if said[1] is not None and has_experts(text_config):
         said.append(
             "Rounding may also make this target choose other experts, which changes more than near "
             "ties: only float32 is lossless token by token."

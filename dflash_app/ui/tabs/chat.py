@@ -10,6 +10,7 @@ from dflash_app.errors import DFlashAppError
 from dflash_app.events import DecodeEvent
 from dflash_app.metrics import RunMetrics
 from dflash_app.request import GenerationRequest, Message
+from dflash_app.ui.choice import Choice
 from dflash_app.ui.components import (
     render_cards,
     render_notice,
@@ -21,7 +22,6 @@ from dflash_app.ui.components import (
 from dflash_app.ui.flow import Update, connect_flow
 from dflash_app.ui.format import escape_markdown, well_formed
 from dflash_app.ui.live import LiveRun
-from dflash_app.ui.model_bar import Choice
 from dflash_app.ui.run_view import RunView
 from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
 from dflash_app.ui.shell import Page
@@ -172,7 +172,7 @@ def _decode(
     """Load what was chosen and decode, in the reader's thread."""
     loaded = page.load(choice)
     view.know(loaded, request)
-    view.ar_tok_s = page.ar_speed(choice.pair, loaded.device, loaded.dtype, loaded.quantization)
+    view.ar_tok_s = page.ar_speed(loaded)
     return page.workspace.run(loaded, request, source=PLACE)
 
 
@@ -181,15 +181,15 @@ def _progress(
 ) -> Update:
     failed = run.phase == "ended" and (run.error is not None or run.broken)
     status = run_status(run.phase, view.finished, stopped=run.stopped and not failed)
-    reused = view.reused() if view.finished else ""
-    shown = render_status(status + reused, busy=run.phase != "ended")
+    circumstances = view.circumstances() if view.finished else ""
+    shown = render_status(status + circumstances, busy=run.phase != "ended")
     if run.dropped:
         # An update that was under way when the log was cleared may have filled it again.
         return {tab.log: [], tab.panel: _render_panel(shown)}
     cards = render_cards(run_cards(view.metrics(), view.ar_tok_s, choice.mode))
     return {
         tab.log: _bubbles(asked, view.text),
-        tab.panel: _render_panel(shown, cards, view.render_strip()),
+        tab.panel: _render_panel(shown, cards, view.render_strip(), view.render_notes()),
     }
 
 
@@ -211,12 +211,15 @@ def _ending(
     return update
 
 
-def _render_panel(status: str | None = None, cards: str | None = None, strip: str = "") -> str:
-    """The figures, where the run is, and the strip; without arguments as before any run."""
+def _render_panel(
+    status: str | None = None, cards: str | None = None, strip: str = "", notes: str = ""
+) -> str:
+    """The figures, where the run is, the strip, what was told; by default as before any run."""
     return render_parts(
         {
             "chat-cards": cards or render_cards(run_cards(RunMetrics(), None, "dflash")),
             "chat-status": status or render_status(""),
+            "chat-notes": notes,
             "chat-strip": strip or render_empty_strip(),
         }
     )

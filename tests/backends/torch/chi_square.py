@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -68,6 +69,7 @@ def draw_sequences(
     sampling: SamplingParams,
     mode: Mode,
     num_draws: int,
+    widths: Sequence[int] = (NUM_DRAFTS,),
 ) -> tuple[Counter[tuple[int, ...]], Counter[int]]:
     """Sample many short outputs of one prompt on one lane, which goes back after each.
 
@@ -77,14 +79,15 @@ def draw_sequences(
         models: target, and drafter where the mode is "dflash".
         prompt: at least two tokens.
         sampling: with a seed.
-        mode: "dflash" drafts `NUM_DRAFTS` tokens a step.
+        mode: "dflash" drafts.
         num_draws: outputs.
+        widths: drafts of the steps in turn, as a policy may want them; none are made in "ar".
 
     Returns:
         (sequences, accepted): how often each `LENGTH` tokens came, and how often a step accepted
         that many drafts.
     """
-    num_drafts = NUM_DRAFTS if mode == "dflash" else 0
+    num_drafts = cycle(widths if mode == "dflash" else (0,))
     sequences, accepted = Counter[tuple[int, ...]](), Counter[int]()
     lane = models.open_lane(sampling, mode)
     lane.extend(prompt[:-1])
@@ -93,7 +96,7 @@ def draw_sequences(
         lane.extend(prompt[-1:])
         token_ids = [lane.first_token()]
         while len(token_ids) <= LENGTH:
-            verified = lane.verify(lane.propose(num_drafts))
+            verified = lane.verify(lane.propose(next(num_drafts)))
             lane.rewind(len(prompt) + len(token_ids) + verified.num_accepted)
             token_ids += verified.token_ids
             accepted[verified.num_accepted] += 1

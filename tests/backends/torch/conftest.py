@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from dflash_app.backends.torch.decode_path import fastest_drafter, fastest_target
 from dflash_app.backends.torch.dflash import DFlashConfig, DFlashDrafter
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.selftest import decoding
@@ -84,8 +85,27 @@ def make_drafter() -> Callable[..., DFlashDrafter]:
 
 
 @pytest.fixture(scope="session", params=["qwen3", "llama"])
-def models(request: pytest.FixtureRequest) -> TorchModels:
-    return TorchModels(_target(request.param, 96), _drafter(96))
+def dense_family(request: pytest.FixtureRequest) -> str:
+    """Those that have a fast path."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", params=[False, True], ids=["modules", "fast"])
+def fast(request: pytest.FixtureRequest) -> bool:
+    """Which path decodes."""
+    return bool(request.param)
+
+
+@pytest.fixture(scope="session")
+def models(dense_family: str, fast: bool) -> TorchModels:
+    target = fastest_target(_target(dense_family, 96), fast=fast)
+    return TorchModels(target, fastest_drafter(_drafter(96), fast=fast))
+
+
+@pytest.fixture(scope="session")
+def reference(dense_family: str) -> Any:
+    """The target of `models` as transformers runs it."""
+    return _target(dense_family, 96).model
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,16 @@ def test_sampled_sequences_have_the_targets_distribution(
         assert chance_of(sequences, plain) < 1e-9, "too few draws to see the processor at all"
 
 
+def test_sampled_sequences_have_the_targets_distribution_while_the_draft_length_changes(
+    tiny: TorchModels,
+) -> None:
+    sampling = SamplingParams(temperature=1.0, seed=0)
+    widths = (2, 0, 1, 0, 0, 2, 1)
+    sequences, accepted = draw_sequences(tiny, PROMPT, sampling, "dflash", 1500, widths)
+    assert chance_of(sequences, distribution_of_sequences(tiny, PROMPT, sampling)) > 0.001
+    assert min(accepted[number] for number in range(3)) > 50
+
+
 @pytest.mark.parametrize("processors", PROCESSORS)
 @pytest.mark.parametrize("num_rows", [1, 5])
 def test_processed_probabilities_are_those_of_transformers_row_by_row(

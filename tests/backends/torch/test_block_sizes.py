@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dflash_app.backends.torch.dflash2 import new_drafter
-from dflash_app.backends.torch.dflash_config import DFlashConfig
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.selftest.tiny_families import VOCAB_SIZE
+from dflash_app.drafters.config import DFlashConfig
 from dflash_app.engine.policy import FixedDrafts
 from dflash_app.engine.speculative import decode
 from dflash_app.errors import RequestError

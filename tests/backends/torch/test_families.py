@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from dflash_app.backends.torch.decode_path import fastest_drafter
 from dflash_app.backends.torch.families import ROLLBACK_KINDS
 from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.selftest.check import (
@@ -84,6 +85,29 @@ def test_a_listed_family_goes_back_in_its_own_way_and_never_by_snapshots(family:
     assert family.result.rollback_kind == ROLLBACK_KINDS[family.result.model_type] != "snapshot"
 
 
+def test_dense_families_have_a_static_cache_and_the_others_a_reason(family: Checked) -> None:
+    special = {
+        "replay": "recurrent layers",
+        "slice": "mixture of experts",
+    }
+    path, name = family.result.path, family.result.name
+    if name in ("qwen3", "llama"):
+        assert path == "static cache"
+    elif family.result.rollback_kind in special:
+        assert path == f"dynamic cache: {special[family.result.rollback_kind]}"
+    else:
+        assert path in ("dynamic cache: mixture of experts", "dynamic cache: sliding window")
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama"])
+def test_dense_families_are_lossless_through_transformers_modules_too(
+    name: str, tmp_path: Path
+) -> None:
+    result = check_family(name, tmp_path, fast=False)
+    assert result.ok, result.all_problems()
+    assert result.path == "dynamic cache"
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_greedy_dflash_equals_greedy_ar_at_every_accepted_length_limit_and_stop_token(
     family: Checked, precision: str
@@ -150,16 +174,21 @@ def test_only_tapped_states_are_kept_and_they_are_the_layers_outputs(target: Tor
     assert [index - 1 for index, state in enumerate(kept) if state is not None] == list(TAPS)
 
 
-def test_a_real_drafter_on_the_tapped_states_is_lossless(
+def test_a_real_drafter_on_the_tapped_states_is_lossless_on_either_path(
     target: TorchTarget, make_drafter: Callable[..., Any], run_lane: Callable[..., Any]
 ) -> None:
     if target.rollback_kind == "slice":
         return  # no drafter in z-lab's format reads several streams
     plain = run_lane(TorchLane(target, None, GREEDY), LONG, 16, num_draft=0).token_ids
     shape = {"block_size": BLOCK_SIZE, "mask_token_id": VOCAB_SIZE - 1, "target_layer_ids": TAPS}
-    drafter = make_drafter(VOCAB_SIZE, dflash_config=shape)
-    lane = TorchLane(target, drafter, GREEDY)
-    assert run_lane(lane, LONG, 16, num_draft=BLOCK_SIZE - 1).token_ids == plain
+    drafts = []
+    for fast in (False, True):
+        drafter = fastest_drafter(make_drafter(VOCAB_SIZE, dflash_config=shape), fast=fast)
+        lane = TorchLane(target, drafter, GREEDY)
+        decoded = run_lane(lane, LONG, 16, num_draft=BLOCK_SIZE - 1)
+        assert decoded.token_ids == plain
+        drafts.append([step.drafted_ids for step in decoded.steps])
+    assert drafts[0] == drafts[1]
 
 
 @pytest.mark.timeout(1200)  # alone, it checks every family

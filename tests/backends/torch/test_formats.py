@@ -11,13 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dflash_app.backends.torch.dflash_config import DFlashConfig
-from dflash_app.backends.torch.formats import (
-    check_fits,
-    check_format,
-    load_drafter,
-    save_drafter,
-)
+from dflash_app.backends.torch.checkpoint import load_drafter, save_drafter
+from dflash_app.drafters.config import DFlashConfig
+from dflash_app.drafters.fits import check_fits
+from dflash_app.drafters.formats.recognise import check_format
 from dflash_app.errors import LoadError, UnsupportedFormat
 
 CPU = torch.device("cpu")

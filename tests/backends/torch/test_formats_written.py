@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dflash_app.backends.torch.checkpoint import load_drafter, save_drafter
 from dflash_app.backends.torch.dflash import DFlashDrafter
-from dflash_app.backends.torch.dflash_config import AttentionRule
-from dflash_app.backends.torch.formats import load_drafter, save_drafter
 from dflash_app.backends.torch.loading import load_models
 from dflash_app.backends.torch.models import TorchModels
+from dflash_app.drafters.config import AttentionRule
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import LoadError, UnsupportedFormat
 from dflash_app.request import SamplingParams

@@ -15,18 +15,16 @@ from transformers import PreTrainedTokenizerFast
 
 from dflash_app.backends.torch.backend import TorchBackend
 from dflash_app.backends.torch.candidate import check_fit, consider
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.backends.torch.inspection import (
-    DrafterInspection,
     TargetInspection,
     check_pair,
-    compare,
-    inspect_drafter,
     inspect_folder,
     inspect_target,
 )
 from dflash_app.backends.torch.selftest.tiny_families import build_model
 from dflash_app.backends.torch.support import unsupported_reason
+from dflash_app.drafters.inspection import DrafterInspection, compare, inspect_drafter
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import LoadError, RegistryError, UnsupportedFormat
 from dflash_app.registry.load import Registry

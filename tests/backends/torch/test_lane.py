@@ -10,15 +10,14 @@ from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.selftest.oracle import OracleLane
 from dflash_app.errors import RequestError
 from dflash_app.request import SamplingParams
+from tests.backends.torch.turns import assert_same_context
 
 GREEDY = SamplingParams()
 PROMPT = [5, 17, 3, 42, 8, 11, 29]
 
 
-def _generate(
-    models: TorchModels, prompt: list[int], max_new_tokens: int, **options: Any
-) -> list[int]:
-    output = models.target.model.generate(
+def _generate(reference: Any, prompt: list[int], max_new_tokens: int, **options: Any) -> list[int]:
+    output = reference.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
         max_new_tokens=max_new_tokens,
@@ -35,15 +34,15 @@ def _oracle(
     sampling: SamplingParams = GREEDY,
 ) -> OracleLane:
     return OracleLane(
-        models.target, PROMPT, truth, accepted, drafter=models._drafter, sampling=sampling
+        models.target, PROMPT, truth, accepted, drafter=models.drafter, sampling=sampling
     )
 
 
 @pytest.mark.parametrize("max_new_tokens", [1, 2, 16, 61])
 def test_dflash_ar_and_generate_agree_token_by_token(
-    models: TorchModels, run_lane: Callable[..., Any], max_new_tokens: int
+    models: TorchModels, reference: Any, run_lane: Callable[..., Any], max_new_tokens: int
 ) -> None:
-    expected = _generate(models, PROMPT, max_new_tokens)
+    expected = _generate(reference, PROMPT, max_new_tokens)
     ar = run_lane(models.open_lane(GREEDY, "ar"), PROMPT, max_new_tokens, num_draft=0)
     dflash = run_lane(models.open_lane(GREEDY, "dflash"), PROMPT, max_new_tokens)
     assert ar.token_ids == expected
@@ -77,21 +76,16 @@ def test_mixed_accepted_lengths_leave_no_stale_cache(
     committed = (PROMPT + truth)[: lane.length]
     fresh = models.open_lane(GREEDY, "dflash")
     fresh.extend(committed)
-    for (keys, values), (fresh_keys, fresh_values) in zip(
-        lane._prefix.context.layers(), fresh._prefix.context.layers(), strict=True
-    ):
-        assert keys.shape == fresh_keys.shape
-        assert torch.allclose(keys, fresh_keys, atol=1e-4)
-        assert torch.allclose(values, fresh_values, atol=1e-4)
+    assert_same_context(lane._prefix.context, fresh._prefix.context, atol=1e-4)
 
 
 @pytest.mark.parametrize("penalty", [0.7, 1.3])
 def test_greedy_under_a_repetition_penalty_is_lossless_for_every_accepted_length(
-    models: TorchModels, run_lane: Callable[..., Any], penalty: float
+    models: TorchModels, reference: Any, run_lane: Callable[..., Any], penalty: float
 ) -> None:
     sampling = SamplingParams(repetition_penalty=penalty)
     truth = run_lane(models.open_lane(sampling, "ar"), PROMPT, 150, num_draft=0).token_ids
-    assert truth == _generate(models, PROMPT, 150, repetition_penalty=penalty)
+    assert truth == _generate(reference, PROMPT, 150, repetition_penalty=penalty)
     assert truth[:30] != run_lane(models.open_lane(GREEDY, "ar"), PROMPT, 30).token_ids
     assert run_lane(models.open_lane(sampling, "dflash"), PROMPT, 60).token_ids == truth[:60]
     oracle = _oracle(models, truth, [*range(15, -1, -1)] * 10, sampling)
@@ -134,9 +128,9 @@ def test_chunked_prefill_gives_the_same_tokens_as_one_forward(
 
 @pytest.mark.parametrize("block_size", [2, 5, 16])
 def test_smaller_blocks_and_fewer_drafts_stay_lossless(
-    models: TorchModels, run_lane: Callable[..., Any], block_size: int
+    models: TorchModels, reference: Any, run_lane: Callable[..., Any], block_size: int
 ) -> None:
-    expected = _generate(models, PROMPT, 30)
+    expected = _generate(reference, PROMPT, 30)
     lane = models.open_lane(GREEDY, "dflash", block_size)
     decoded = run_lane(lane, PROMPT, 30, num_draft=block_size - 1)
     assert decoded.token_ids == expected
@@ -146,11 +140,11 @@ def test_smaller_blocks_and_fewer_drafts_stay_lossless(
 
 
 def test_steps_without_drafts_keep_the_drafters_context_whole(
-    models: TorchModels, run_lane: Callable[..., Any]
+    models: TorchModels, reference: Any, run_lane: Callable[..., Any]
 ) -> None:
     lane = models.open_lane(GREEDY, "dflash")
     decoded = run_lane(lane, PROMPT, 12, num_draft=0)
-    assert decoded.token_ids == _generate(models, PROMPT, 12)
+    assert decoded.token_ids == _generate(reference, PROMPT, 12)
     assert lane._prefix.context.length == lane.length == len(PROMPT) + 11
 
 
@@ -170,17 +164,18 @@ def test_rewinding_into_the_prompt_leaves_nothing_of_what_was_there(
     assert [step.drafted_ids for step in reused.steps] == [s.drafted_ids for s in fresh.steps]
 
 
-def test_confidences_are_the_drafters_softmax_at_its_own_drafts(models: TorchModels) -> None:
+def test_confidences_are_the_drafters_softmax_at_its_own_drafts(
+    models: TorchModels, make_drafter: Callable[..., Any]
+) -> None:
     lane = models.open_lane(GREEDY, "dflash")
     lane.extend(PROMPT)
     lane.first_token()
     draft = lane.propose(15)
     with torch.inference_mode():
-        drafter, target = models._drafter, models.target
-        assert drafter is not None
-        block = drafter.embed(lane._block()[None], target.embedding)
-        hidden = drafter.draft(block, lane._prefix.context.layers(), lane.length)
-        best = drafter.logits(hidden, target.head)[0].softmax(-1).max(-1)
+        drafter, target = make_drafter(96), models.target
+        block = drafter.embed(lane._block()[0][None], target.embedding)
+        hidden = lane._prefix.context.draft(block)[0]
+        best = drafter.logits(hidden, target.head).softmax(-1).max(-1)
     verified = lane.verify(draft)
     assert verified.drafted_ids == tuple(best.indices.tolist())
     assert verified.confidences == pytest.approx(best.values.tolist(), abs=2e-6)
@@ -198,7 +193,7 @@ def test_sliding_target_is_lossless_beyond_its_window(
     )
     models = TorchModels(target, make_drafter(96))
     truth = run_lane(models.open_lane(GREEDY, "ar"), PROMPT, 70, num_draft=0).token_ids
-    assert truth == _generate(models, PROMPT, 70)
+    assert truth == _generate(target.model, PROMPT, 70)
     decoded = run_lane(_oracle(models, truth, [4, 0, 15, 9, 1] * 20), PROMPT, 60)
     assert decoded.token_ids == truth[:60]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dflash_app.backends.torch.formats import load_drafter, save_drafter
+from dflash_app.backends.torch.checkpoint import load_drafter, save_drafter
 from dflash_app.backends.torch.layout import store_by_columns
 from dflash_app.backends.torch.models import TorchModels
 

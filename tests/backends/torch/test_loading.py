@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dflash_app.backends.torch import loading
-from dflash_app.backends.torch.formats import load_drafter, save_drafter
+from dflash_app.backends.torch import decode_path, loading
+from dflash_app.backends.torch.checkpoint import load_drafter, save_drafter
+from dflash_app.backends.torch.fast import FastTarget
+from dflash_app.backends.torch.fast.products import choose_kernels
 from dflash_app.backends.torch.loading import choose_device, choose_dtype, load_models
 from dflash_app.backends.torch.selftest.tiny_families import UNLISTED, build_model
 from dflash_app.engine.protocol import LoadOptions
@@ -59,15 +62,15 @@ def test_loading_is_silent_and_leaves_transformers_logging_as_it_was(
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
 
 
-def test_sharded_weights_load_like_one_file(
-    folders: tuple[Path, Path], make_target: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_sharded_weights_load_like_one_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
     whole = load_models(*folders, CPU)
-    model = whole.target.model
+    model = load_models(*folders, CPU, fast=False).target.model
     model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
     sharded = load_models(tmp_path / "shards", folders[1], CPU)
-    assert sharded.next_logits([1, 2, 3], [0, 5]) == whole.next_logits([1, 2, 3], [0, 5])
+    # Products of one row differ in the last bit where weights lie at other addresses.
+    expected = pytest.approx(whole.next_logits([1, 2, 3], [0, 5]), abs=1e-5)
+    assert sharded.next_logits([1, 2, 3], [0, 5]) == expected
 
 
 def test_eos_ids_come_from_both_configs_and_the_caller(folders: tuple[Path, Path]) -> None:
@@ -83,6 +86,74 @@ def test_the_drafter_can_be_left_out_or_changed_under_the_same_target(
     both = load_models(*folders, CPU, target=alone.target)
     assert both.block_size == 16
     assert both.target is alone.target
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_dense_pair_decodes_on_the_fast_path_unless_kept_from_it(
+    folders: tuple[Path, Path], dtype: str
+) -> None:
+    options = LoadOptions(device="cpu", dtype=dtype)
+    models = load_models(*folders, options)
+    assert isinstance(models.target, FastTarget)
+    assert (models.path, models.drafter_path) == ("static cache", "static cache")
+    kept = load_models(*folders, options, fast=False)
+    assert not isinstance(kept.target, FastTarget)
+    assert (kept.path, kept.drafter_path) == ("dynamic cache", "dynamic cache")
+    assert (models.warnings, models.eos_ids) == (kept.warnings, kept.eos_ids)
+    alone = load_models(*folders, replace(options, drafter=False), target=kept.target)
+    assert (alone.target, alone.drafter_path) == (kept.target, None)
+
+
+def test_what_is_kept_from_the_fast_path_says_why(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    by_snapshots = load_models(*folders, LoadOptions(device="cpu", snapshot=True))
+    assert by_snapshots.path == "dynamic cache: snapshots"
+    assert by_snapshots.drafter_path == "static cache"
+    on_disk = load_models(*folders, LoadOptions(device="auto", max_memory_bytes=1))
+    assert on_disk.path == "dynamic cache: weights in several places"
+    for name, reason in {
+        "qwen3_next": "recurrent layers",
+        "qwen3_moe": "mixture of experts",
+        "gemma4_text": "sliding window",
+        "deepseek_v3": "mixture of experts",
+    }.items():
+        build_model(name, whole=True).save_pretrained(tmp_path / name)
+        assert load_models(tmp_path / name, None, CPU).path == f"dynamic cache: {reason}"
+
+
+def test_weights_that_find_no_room_to_be_laid_out_are_refused(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(decode_path, "FastTarget", full)
+    with pytest.raises(LoadError, match=r"do not fit into the memory of cpu .*choose nf4"):
+        load_models(*folders, CPU)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("fast", [False, True])
+def test_memory_is_what_the_weights_take_up(
+    folders: tuple[Path, Path], make_drafter: Callable[..., Any], rounded: bool, fast: bool
+) -> None:
+    """Kernels may hold a copy of each linear weight, or half of it in its place."""
+    if rounded:
+        for folder in folders:
+            state = load_file(folder / "model.safetensors")
+            halved = {name: each.bfloat16() for name, each in state.items()}
+            save_file(halved, folder / "model.safetensors", {"format": "pt"})
+    models = load_models(*folders, CPU, fast=fast)
+    plain = load_models(*folders, CPU, fast=False).memory_bytes()
+    modules = [load_models(*folders, CPU, fast=False).target.model, make_drafter(96)]
+    assert plain == sum(each.nbytes for module in modules for each in module.parameters())
+    if not fast:
+        assert models.memory_bytes() == plain
+    elif rounded and choose_kernels(torch.ones(1), 0).half:
+        assert 0.5 * plain < models.memory_bytes() < 0.7 * plain
+    else:
+        assert plain < models.memory_bytes() < 2.2 * plain
 
 
 @pytest.fixture

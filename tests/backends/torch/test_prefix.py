@@ -7,19 +7,23 @@ from random import Random
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from dflash_app.backends.torch.decode_path import fastest_drafter
 from dflash_app.backends.torch.dflash import DFlashDrafter
 from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.selftest.tiny_families import CONFIGS, VOCAB_SIZE, WINDOW
+from dflash_app.engine.policy import FixedDrafts
+from dflash_app.engine.speculative import decode
+from dflash_app.events import Finished
 from dflash_app.request import Mode, SamplingParams
 from tests.backends.torch.turns import (
     BLOCK_SIZE,
     NUM_TOKENS,
     Turn,
+    assert_same_context,
     force,
     held,
     read,
@@ -31,6 +35,8 @@ MESSAGE = [5, 17, 3, 42, 8]
 OPENING = [90, 91, 92]
 """Opens the reply; the next turn's prompt may have CLOSED in its place."""
 CLOSED = [93]
+DENSE = ["qwen3", "llama"]
+"""On the fast path, where they are not kept from it."""
 SAVEPOINT_KINDS = ["gpt_oss", "gemma4_text shared", "qwen3_next", "deepseek_v4"]
 """Sliding layers, shared ones, recurrent ones, compressed ones."""
 
@@ -78,13 +84,18 @@ CONVERSATION: list[tuple[Mode, bool, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("name", "snapshot"),
-    [*((name, False) for name in CONFIGS), *((name, True) for name in SAVEPOINT_KINDS)],
+    ("name", "options"),
+    [
+        *((name, {}) for name in CONFIGS),
+        *((name, {"fast": False}) for name in DENSE),
+        *((name, {"snapshot": True}) for name in SAVEPOINT_KINDS),
+    ],
+    ids=str,
 )
 def test_every_turn_of_a_conversation_says_what_a_cold_lane_says_and_reads_only_what_is_new(
-    make_models: Callable[..., TorchModels], name: str, snapshot: bool
+    make_models: Callable[..., TorchModels], name: str, options: dict[str, bool]
 ) -> None:
-    models = make_models(name, snapshot=snapshot)
+    models = make_models(name, **options)
     drafts = models.block_size is not None
     prompt, reply, left, context = [*MESSAGE, *OPENING], [], 0, 0
     for number, (mode, kept, expected) in enumerate(CONVERSATION):
@@ -115,13 +126,9 @@ def test_every_turn_of_a_conversation_says_what_a_cold_lane_says_and_reads_only_
 
 def _assert_same_context(models: TorchModels, token_ids: Sequence[int]) -> None:
     """The kept context must be what a lane makes that reads the same text at once."""
-    fresh = TorchLane(models.target, models._drafter, GREEDY)
+    fresh = TorchLane(models.target, models.drafter, GREEDY)
     fresh.extend(token_ids)
-    kept = held(models).context.layers()
-    for found, expected in zip(kept, fresh._prefix.context.layers(), strict=True):
-        for one, other in zip(found, expected, strict=True):
-            assert one.shape == other.shape
-            assert torch.allclose(one, other, atol=1e-3)
+    assert_same_context(held(models).context, fresh._prefix.context)
 
 
 @pytest.mark.parametrize(
@@ -213,11 +220,30 @@ def test_a_turn_cancelled_while_its_prompt_is_read_leaves_the_chunks_it_read(
     assert warm(models, prompt, "dflash") == Turn(cold(models, prompt), 10)
 
 
+def test_a_cancel_while_the_prompt_is_read_ends_the_run_within_one_chunk(
+    make_models: Callable[..., TorchModels], fast: bool
+) -> None:
+    lane = make_models("qwen3", fast=fast).open_lane(GREEDY, "dflash", None, MESSAGE * 8)
+    events = decode(
+        lane,
+        MESSAGE * 8,
+        policy=FixedDrafts(7),
+        max_new_tokens=9,
+        eos_ids=frozenset(),
+        context_length=512,
+        clock=lambda: 0.0,
+        cancelled=lambda: lane.length >= 12,
+        prefill_chunk=5,
+    )
+    assert list(events) == [Finished("cancelled", 0.0)]
+    assert lane.length == 15
+
+
 @pytest.mark.parametrize("step", ["prefill", "verify"])
 def test_a_turn_that_broke_inside_a_forward_leaves_nothing(
-    make_models: Callable[..., TorchModels], monkeypatch: pytest.MonkeyPatch, step: str
+    make_models: Callable[..., TorchModels], monkeypatch: pytest.MonkeyPatch, step: str, fast: bool
 ) -> None:
-    models = make_models("qwen3")
+    models = make_models("qwen3", fast=fast)
     lane = models.open_lane(GREEDY, "ar", None, MESSAGE)
     lane.extend(MESSAGE[:3])
     lane.extend(MESSAGE[3:])
@@ -226,7 +252,8 @@ def test_a_turn_that_broke_inside_a_forward_leaves_nothing(
     def out_of_memory(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(models.target.model.model.layers[2], "forward", out_of_memory)
+    # The head comes last: the caches have grown by then.
+    monkeypatch.setattr(models.target.head, "apply" if fast else "forward", out_of_memory)
     with pytest.raises(MemoryError):
         lane.verify(lane.propose(0)) if step == "verify" else lane.extend([7])
     lane.close()
@@ -254,11 +281,14 @@ def test_a_repetition_penalty_counts_what_was_reused(
 
 
 def test_pairs_that_share_a_target_keep_their_prefixes_apart(
-    make_models: Callable[..., TorchModels], make_drafter: Callable[..., DFlashDrafter]
+    make_models: Callable[..., TorchModels],
+    make_drafter: Callable[..., DFlashDrafter],
+    fast: bool,
 ) -> None:
-    one = make_models("qwen3")
+    one = make_models("qwen3", fast=True)
     shape = {"block_size": BLOCK_SIZE, "mask_token_id": 95, "target_layer_ids": (1, 2)}
-    other = TorchModels(one.target, make_drafter(VOCAB_SIZE, dflash_config=shape))
+    drafter = make_drafter(VOCAB_SIZE, dflash_config=shape)
+    other = TorchModels(one.target, fastest_drafter(drafter, fast=fast))
     prompt = MESSAGE * 4
     assert [warm(models, prompt, "dflash").num_reused for models in (one, other)] == [0, 0]
     for models in (one, other):

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from dflash_app.backends.torch import quantization
-from dflash_app.backends.torch.formats import save_drafter
+from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.loading import check_options, load_models
 from dflash_app.backends.torch.selftest.oracle import OracleLane
@@ -139,6 +139,8 @@ def test_a_quantised_drafter_is_lossless_and_drafts_nearly_the_same(
         plain["qwen3"], tmp_path / "drafter", LoadOptions("cpu"), target=models.target
     )
     assert (models.quantization, models.drafter_quantization) == (None, kind)
+    assert (models.path, whole.drafter_path) == ("static cache", "static cache")
+    assert models.drafter_path == "dynamic cache: quantised weights"
     assert models.memory_bytes() < whole.memory_bytes()
     expected = run_lane(models.open_lane(GREEDY, "ar"), PROMPT, 24, num_draft=0).token_ids
     drafted = []
@@ -264,6 +266,21 @@ def test_what_comes_quantised_is_not_quantised_again(
         load_target(tmp_path / "packed", CPU, torch.float32, quantization="nf4")
 
 
+def test_what_belongs_to_mlx_is_refused_with_its_name(
+    plain: dict[str, Path], tmp_path: Path
+) -> None:
+    for options in (
+        LoadOptions(device="cpu", quantization="4bit"),
+        LoadOptions(device="cpu", drafter_quantization="8bit"),
+    ):
+        with pytest.raises(UnsupportedFormat, match="use nf4 or int8, or the mlx backend"):
+            check_options(plain["qwen3"], options)
+    shutil.copytree(plain["qwen3"], tmp_path / "mlx")
+    edit_config(tmp_path / "mlx", quantization={"group_size": 64, "bits": 4})
+    with pytest.raises(UnsupportedFormat, match=r"by mlx-lm.*use the mlx backend"):
+        check_options(tmp_path / "mlx", LoadOptions(device="cpu"))
+
+
 def test_without_bitsandbytes_the_sentence_says_how_to_get_it(
     plain: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,3 +303,17 @@ def test_a_load_says_what_is_not_exact_and_what_saves_nothing(plain: dict[str, P
     assert "In int8 with float32" in warned("qwen3", torch.float32, quantization="int8")
     assert "it saves little memory" in warned("gpt_oss", torch.float32, quantization="int8")
     assert "second forward" in warned("qwen3", torch.float32, snapshot=True)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.parametrize("name", ["deepseek_v3", "glm_moe_dsa"])
+def test_latent_attention_is_lossless_and_int8_leaves_what_it_cannot_read(
+    check_lossless: Callable[[TorchTarget], None], tmp_path: Path, name: str, kind: Any
+) -> None:
+    wide = {"hidden_size": 64, "intermediate_size": 128, "q_lora_rank": 64, "kv_lora_rank": 64}
+    build_model(name, every_expert=True, **wide).save_pretrained(tmp_path)
+    target = load_target(tmp_path, CPU, torch.float32, quantization=kind)
+    attention = target.model.model.layers[0].self_attn
+    assert (type(attention.kv_b_proj) is nn.Linear) == (kind == "int8")
+    assert type(attention.q_b_proj) is not nn.Linear
+    check_lossless(target)

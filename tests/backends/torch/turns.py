@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+from dflash_app.backends.torch.context import ContextCache
+from dflash_app.backends.torch.decode_path import fastest_drafter, fastest_target
+from dflash_app.backends.torch.deferred import DeferredContext
 from dflash_app.backends.torch.dflash import DFlashDrafter, Proposal
 from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.models import TorchModels
@@ -25,15 +28,34 @@ def tiny_models(
     name: str,
     *,
     snapshot: bool = False,
+    fast: bool = True,
     **changes: Any,
 ) -> TorchModels:
     """A tiny target of a family with a random drafter, where one can read its hidden states."""
-    target = TorchTarget(build_model(name, **changes), snapshot=snapshot)
+    target = fastest_target(TorchTarget(build_model(name, **changes), snapshot=snapshot), fast=fast)
     shape = {"block_size": BLOCK_SIZE, "target_layer_ids": (0, 2, 3)}
     mask = {"mask_token_id": target.vocab_size - 1}
+    if name == "deepseek_v4":  # no drafter in z-lab's format reads its several streams
+        return TorchModels(target, None)
     drafter = make_drafter(target.vocab_size, dflash_config={**shape, **mask})
-    # No drafter in z-lab's format reads the several streams of DeepSeek-V4.
-    return TorchModels(target, None if name == "deepseek_v4" else drafter)
+    return TorchModels(target, fastest_drafter(drafter, fast=fast))
+
+
+def layers_of(context: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Keys and values that a drafter's context holds, on either path."""
+    if isinstance(context, DeferredContext):
+        context = context.projected()
+    if isinstance(context, ContextCache):
+        return list(context.layers())
+    return [(views.keys, views.values) for views in context.kv.views(0)]
+
+
+def assert_same_context(one: Any, other: Any, *, atol: float = 1e-3) -> None:
+    """Both hold the same tokens, as far as their keys and values tell."""
+    for found, expected in zip(layers_of(one), layers_of(other), strict=True):
+        for mine, theirs in zip(found, expected, strict=True):
+            assert mine.shape == theirs.shape
+            assert torch.allclose(mine, theirs, atol=atol)
 
 
 def held(models: TorchModels) -> Any:

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from dflash_app.errors import GenerationFailed, StoreLocked
+from dflash_app.events import StepDone
 from dflash_app.store.runs import Store
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import build_page
@@ -105,7 +107,7 @@ def test_an_empty_prompt_is_refused_kindly_and_starts_nothing(
 def test_a_missing_pair_is_explained_and_the_text_stays(open_stage: StageOpener) -> None:
     chat = Chat(open_stage(one_reply))
     shown = last(chat.send("Keep me", [*bar("absent", "absent"), *SAMPLING]))
-    assert "hf download some/target" in shown["chat-notice"]
+    assert "dflash-app hub pull absent" in shown["chat-notice"]
     assert shown["chat-prompt"] == "Keep me"
 
 
@@ -113,11 +115,28 @@ def test_a_reply_ends_with_what_the_load_and_the_block_size_mean(open_stage: Sta
     pair = one_reply()
     pair.warnings = ("In <b>int8</b>, near ties may differ.",)
     chat = Chat(open_stage(lambda: pair))
-    shown = last(chat.send("x", ["scripted", "scripted", "32", "auto", "auto", *SAMPLING]))[
-        "chat-notice"
-    ]
+    shown = last(
+        chat.send("x", ["scripted", "scripted", "32", "auto", "auto", "script", *SAMPLING])
+    )["chat-notice"]
     assert "In &lt;b&gt;int8&lt;/b&gt;, near ties may differ." in shown
     assert "Block size 32 is an experiment, as this drafter was trained for 4" in shown
+
+
+def test_what_the_engine_tells_of_drafts_is_shown_where_it_happened(
+    open_stage: StageOpener,
+) -> None:
+    script = script_of((2, 3, 4), (5, 6, 7), num_draft=3)
+    told = "AR fallback: drafting pauses, as it <i>loses</i> time."
+    script[4] = replace(cast(StepDone, script[4]), note=told)
+    pair = ScriptedPair([script])
+    chat = Chat(open_stage(lambda: pair))
+    shown = last(chat.send("x", [*bar(), *SAMPLING[:-1], "adaptive"]))
+    assert pair.requests[0].policy == "adaptive"
+    assert "after 4 tokens</b> AR fallback: drafting pauses" in shown["chat-notes"]
+    assert "&lt;i&gt;loses" in shown["chat-notes"]
+    assert ">AR fallback</span>" in shown["chat-strip"]
+    assert "Draft length: adaptive, 3.0 tokens a step." in shown["chat-status"]
+    assert chat.workspace.store.list_runs()[0].start.policy == "adaptive"
 
 
 def test_a_failure_before_any_text_gives_the_prompt_back(open_stage: StageOpener) -> None:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dflash_app.backends.torch.fast.kv import LayerViews
-from dflash_app.backends.torch.fast.masks import MAX_GROUPED
+from dflash_app.backends.torch.fast.kv import Views
 from dflash_app.backends.torch.fast.products import AddTo, Apply, Kernels, fuse
 from dflash_app.backends.torch.fast.rope import rotate
 
@@ -87,7 +86,7 @@ def run_layer(
     layer: Layer,
     hidden: Tensor,
     rotation: tuple[Tensor, Tensor],
-    views: LayerViews,
+    views: Views,
     mask: Tensor | None,
 ) -> Tensor:
     """[T, hidden] -> [T, hidden]; writes the tokens' keys and values where they belong.
@@ -97,7 +96,7 @@ def run_layer(
         hidden: [T, hidden].
         rotation: cos and sin of the T positions, from `RopeTable.rows`.
         views: the layer's part of a `StaticKV`.
-        mask: as `attend` takes it.
+        mask: as `attention.attend` takes it.
     """
     num_heads, num_kv_heads, head_dim = layer.heads
     num_rotated = num_heads + num_kv_heads
@@ -106,44 +105,14 @@ def run_layer(
     if layer.qk_norm is not None:
         rotated = layer.qk_norm(rotated)
     rotated = rotate(rotated, *rotation)
-    views.new_keys.copy_(rotated.narrow(1, num_heads, num_kv_heads).transpose(0, 1))
-    views.new_values.copy_(qkv.narrow(1, num_rotated, num_kv_heads).transpose(0, 1))
-    mixed = attend(rotated.narrow(1, 0, num_heads), views.keys, views.values, mask)
+    views.write(
+        rotated.narrow(1, num_heads, num_kv_heads).transpose(0, 1),
+        qkv.narrow(1, num_rotated, num_kv_heads).transpose(0, 1),
+    )
+    mixed = views.attend(rotated.narrow(1, 0, num_heads), mask)
     hidden = layer.output(hidden, mixed)
     gate, up = layer.gate_up(layer.mlp_norm(hidden)).chunk(2, -1)
     return layer.down(hidden, F.silu(gate, inplace=True).mul_(up))
-
-
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Grouped-query attention.
-
-    Args:
-        queries: [T, heads, head_dim].
-        keys: [1, kv heads, S, head_dim].
-        values: the same.
-        mask: from `Masks`: additive, [groups * T, S] up to `MAX_GROUPED` tokens, whose queries
-            stand group below group so that no key is repeated, [T, S] above.
-
-    Returns:
-        [T, heads * head_dim].
-    """
-    num_tokens, num_heads, head_dim = queries.shape
-    num_kv_heads = keys.shape[1]
-    if num_tokens == 1:
-        grouped = queries.view(1, num_kv_heads, -1, head_dim)
-        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask).reshape(1, -1)
-    if num_tokens > MAX_GROUPED:
-        mixed = F.scaled_dot_product_attention(
-            queries.transpose(0, 1)[None], keys, values, attn_mask=mask, enable_gqa=True
-        )
-    else:
-        grouped = queries.view(num_tokens, num_kv_heads, -1, head_dim).permute(1, 2, 0, 3)
-        mixed = F.scaled_dot_product_attention(
-            grouped.reshape(1, num_kv_heads, -1, head_dim), keys, values, attn_mask=mask
-        )
-    # The kernel's own layout differs from one to another: no view.
-    mixed = mixed.reshape(num_heads, num_tokens, head_dim)
-    return mixed.transpose(0, 1).reshape(num_tokens, -1)
 
 
 def rms_norm(weight: Tensor, eps: float) -> Apply:

@@ -83,7 +83,7 @@ class Product:
 
 
 def why_not_linears(linears: Iterable[nn.Module], weights: Iterable[Tensor]) -> str | None:
-    """Why these cannot be fused, or None.
+    """Why these cannot be fused, in a few words, or None.
 
     Args:
         linears: to become products.
@@ -92,9 +92,9 @@ def why_not_linears(linears: Iterable[nn.Module], weights: Iterable[Tensor]) -> 
     weights = list(weights)
     plain = all(type(part) is nn.Linear for part in linears)
     if not plain or not all(weight.is_floating_point() for weight in weights):
-        return "the weights are quantised"
+        return "quantised weights"
     if len({(weight.device, weight.dtype) for weight in weights}) > 1 or weights[0].is_meta:
-        return "the weights are on several devices, or of several types"
+        return "weights in several places or of several types"
     return None
 
 

@@ -6,14 +6,14 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from dflash_app.backends.torch.fast.kv import FIRST_CAPACITY
+from dflash_app.hub.capacity import capacity_of
 
 Angles: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Positions [T] int64 -> cos and sin, each [..., T, head_dim], any float dtype."""
 
 
 class RopeTable:
-    """Rows of cos and signed sin; grows by doubling.
+    """Rows of cos and signed sin; grows as the caches do.
 
     Args:
         angles: the model's own.
@@ -25,13 +25,29 @@ class RopeTable:
         self._like = like
         # Replaced as a whole: pairs that share a target read it from threads of their own.
         self._held = like.new_empty(0), like.new_empty(0)
+        # What was held before: recorded steps read it where it was.
+        self._outgrown: list[tuple[Tensor, Tensor]] = []
 
     def rows(self, start: int, num_rows: int) -> tuple[Tensor, Tensor]:
         """Of positions start .. start + num_rows - 1: cos and sin, each [num_rows, 1, head_dim]."""
-        cos, sin = self._held
-        if start + num_rows > cos.shape[0]:
-            cos, sin = self._held = self._rows(max(FIRST_CAPACITY, 2 * (start + num_rows)))
+        cos, sin = self._up_to(start + num_rows)
         return cos.narrow(0, start, num_rows), sin.narrow(0, start, num_rows)
+
+    def gather(self, positions: Tensor, bound: int) -> tuple[Tensor, Tensor]:
+        """`rows` of positions that only the device knows.
+
+        Args:
+            positions: [T] int64.
+            bound: they are all below it.
+        """
+        cos, sin = self._up_to(bound)
+        return cos.index_select(0, positions), sin.index_select(0, positions)
+
+    def _up_to(self, count: int) -> tuple[Tensor, Tensor]:
+        if count > self._held[0].shape[0]:
+            self._outgrown.append(self._held)
+            self._held = self._rows(capacity_of(count))
+        return self._held
 
     def _rows(self, count: int) -> tuple[Tensor, Tensor]:
         angles = self._angles(torch.arange(count, device=self._like.device))

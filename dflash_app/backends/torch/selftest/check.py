@@ -10,6 +10,7 @@ from time import monotonic
 import torch
 from transformers import PreTrainedModel
 
+from dflash_app.backends.torch.decode_path import fastest_target
 from dflash_app.backends.torch.families import NOT_IN_FLOAT16, ROLLBACK_KINDS, RollbackKind
 from dflash_app.backends.torch.selftest.lossless import Evidence, check_lossless
 from dflash_app.backends.torch.selftest.tiny_families import (
@@ -20,7 +21,7 @@ from dflash_app.backends.torch.selftest.tiny_families import (
     build_model,
 )
 from dflash_app.backends.torch.target import TorchTarget, load_target
-from dflash_app.backends.torch.transformers_calls import DAMAGE, first_line, quiet_transformers
+from dflash_app.drafters.transformers_calls import DAMAGE, first_line, quiet_transformers
 from dflash_app.errors import DFlashAppError
 
 PRECISIONS = {
@@ -30,6 +31,8 @@ PRECISIONS = {
 }
 ALL_FAMILIES = (*CONFIGS, UNLISTED)
 NUM_LOADED_TOKENS = 40
+SAME_LOGITS = 1e-3
+"""Apart at most in float32: what was read is laid out otherwise, and adds up in another order."""
 
 
 @dataclass(slots=True)
@@ -40,6 +43,7 @@ class FamilyResult:
         name: a key of `tiny_families.CONFIGS`, or `UNLISTED`.
         loaded_as: the class that its checkpoint was read into; None where it could not be.
         rollback_kind: how its caches went back.
+        path: how it decodes.
         evidence: by precision.
         problems: what is wrong beside the evidence's own problems.
         elapsed_s: how long it took.
@@ -48,6 +52,7 @@ class FamilyResult:
     name: str
     loaded_as: str | None = None
     rollback_kind: RollbackKind | None = None
+    path: str | None = None
     evidence: dict[str, Evidence] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     elapsed_s: float = 0.0
@@ -106,15 +111,17 @@ def check_families(names: Iterable[str]) -> Iterator[FamilyResult]:
             yield check_family(name, Path(folder, name))
 
 
-def check_family(name: str, folder: Path) -> FamilyResult:
+def check_family(name: str, folder: Path, *, fast: bool = True) -> FamilyResult:
     """Check a family on a tiny random model of it.
 
     The model is written to disk as its checkpoint is published (wrappers with their towers) and
-    read back by `load_target`, in each precision; everything runs on what came back.
+    read back by `load_target`, in each precision; everything runs on what came back, on the path
+    that it takes in the app.
 
     Args:
         name: a key of `tiny_families.CONFIGS`, or `UNLISTED`, which goes back by snapshots.
         folder: where its checkpoints are left, one for each precision.
+        fast: False keeps it from the fast path.
     """
     result = FamilyResult(name)
     started_s = monotonic()
@@ -126,9 +133,10 @@ def check_family(name: str, folder: Path) -> FamilyResult:
                 exact = dtype == torch.float32
                 published = build_model(name, whole=True, every_expert=not exact)
                 published.save_pretrained(folder / precision)
-                target = load_target(
+                loaded = load_target(
                     folder / precision, torch.device("cpu"), dtype, snapshot=not result.listed
                 )
+                target = fastest_target(loaded, fast=fast)
                 _check_loaded(result, target, published if exact else None)
                 result.evidence[precision] = check_lossless(target)
     except (DFlashAppError, *DAMAGE) as error:
@@ -142,7 +150,7 @@ def _check_loaded(
 ) -> None:
     """Does it say what was written, has it its own shape, and does it go back in its own way?"""
     result.loaded_as = type(target.model).__name__
-    result.rollback_kind = target.rollback_kind
+    result.rollback_kind, result.path = target.rollback_kind, target.path
     # No family of the table may use the fallback: it costs a second forward.
     wanted = ROLLBACK_KINDS.get(result.model_type, "snapshot")
     if target.rollback_kind != wanted:
@@ -154,7 +162,7 @@ def _check_loaded(
         with torch.inference_mode():
             expected = published(input_ids=ids[None]).logits[0]
             found, _ = target.forward(ids, None, len(ids))
-        if not torch.allclose(found, expected, atol=1e-5):
+        if not torch.allclose(found, expected, atol=SAME_LOGITS):
             result.problems.append("what was read says something else than what was written")
 
 

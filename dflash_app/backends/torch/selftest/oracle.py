@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from dflash_app.backends.torch.dflash import DFlashDrafter, Proposal
+from dflash_app.backends.torch.dflash import Proposal
+from dflash_app.backends.torch.drafting import Drafter
 from dflash_app.backends.torch.lane import TorchLane
 from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.engine.protocol import Verified
@@ -54,7 +55,7 @@ class OracleLane(TorchLane):
         truth: Sequence[int],
         accepted_lengths: Sequence[int],
         *,
-        drafter: DFlashDrafter | None = None,
+        drafter: Drafter | None = None,
         sampling: SamplingParams = GREEDY,
         taps: tuple[int, ...] = (),
         corrected: bool = False,
@@ -97,6 +98,7 @@ class OracleLane(TorchLane):
         for index, (found, expected) in enumerate(zip(token_ids, self._text[start:], strict=False)):
             if found != expected:
                 self.divergences.append(Divergence(start + index, expected, found))
-                self._set_anchor(torch.tensor([expected], device=self._target.device))
+                token = torch.tensor([expected], device=self._target.device)
+                self._set_anchor(token, expected)
                 return (*token_ids[:index], expected)
         return token_ids

@@ -10,7 +10,6 @@ import torch
 from dflash_app.backends.torch.dflash import DFlashDrafter
 from dflash_app.backends.torch.fast import FastDrafter, FastTarget
 from dflash_app.backends.torch.lane import TorchLane
-from dflash_app.backends.torch.savepoint import new_prefix
 from dflash_app.backends.torch.target import TorchTarget
 from dflash_app.request import SamplingParams
 
@@ -59,10 +58,14 @@ def open_fast_lane() -> Callable[..., TorchLane]:
         sampling: SamplingParams | None = None,
         block_size: int | None = None,
     ) -> TorchLane:
-        prefix = new_prefix(target.new_cache())
-        if drafter is not None:
-            prefix.context = drafter.new_context()
-        sampling = sampling or SamplingParams()
-        return TorchLane(target, drafter, sampling, block_size, prefix=prefix)
+        return TorchLane(target, drafter, sampling or SamplingParams(), block_size)
 
     return open_lane
+
+
+@pytest.fixture
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets of 16, 32, 48, 64, 96 ... tokens; from 64 on, attention in parts."""
+    monkeypatch.setattr("dflash_app.backends.torch.fast.steps.FIRST_BUCKET", 16)
+    monkeypatch.setattr("dflash_app.hub.capacity.FIRST_CAPACITY", 16)
+    monkeypatch.setattr("dflash_app.backends.torch.fast.attention.KEYS_OF_A_SPLIT", 16)

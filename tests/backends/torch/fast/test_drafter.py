@@ -48,20 +48,19 @@ def test_states_agree_while_the_context_grows_and_is_cut(
 ) -> None:
     slow, fast = both_drafters(bfloat16=bfloat16, **CONFIGS[config])
     assert why_not_drafter(slow) is None
-    held, context = ContextCache(), fast.new_context()
+    held, context = ContextCache(slow), fast.new_context()
     block = torch.randn(1, 16, 32)
     for seed, (count, cut, width) in enumerate(
         [(3, 0, 16), (5, 2, 16), (12, 0, 16), (1, 0, 7), (30, 11, 16), (250, 0, 16), (2, 0, 2)]
     ):
         tapped = states(count, seed)
-        positions = torch.arange(held.length, held.length + count)
-        held.append(slow.project_context(tapped, positions))
-        context.append(fast.project_context(tapped, positions))
+        held.extend(tapped)
+        context.extend(tapped)
         held.crop(held.length - cut)
         context.crop(context.length - cut)
         assert context.length == held.length
-        theirs = slow.draft(block[:, :width], held.layers(), held.length)
-        mine = fast.draft(block[:, :width], context.layers(), held.length)
+        theirs = held.draft(block[:, :width])
+        mine = context.draft(block[:, :width])
         assert mine.shape == theirs.shape
         assert torch.allclose(mine, theirs, atol=2e-5 * float(theirs.abs().max()), rtol=0)
 
@@ -80,15 +79,14 @@ def test_proposals_agree_greedy_and_sampled(
 ) -> None:
     slow, fast = both_drafters(**changed(**nested))
     target, fast_target = both_targets()
-    held, context = ContextCache(), fast.new_context()
-    tapped, positions = states(20, 1), torch.arange(20)
-    held.append(slow.project_context(tapped, positions))
-    context.append(fast.project_context(tapped, positions))
+    held, context = ContextCache(slow), fast.new_context()
+    held.extend(states(20, 1))
+    context.extend(states(20, 1))
     ids = torch.tensor([[5] + 15 * [95]])
     block = slow.embed(ids, target.embedding)
     assert torch.equal(fast.embed(ids, fast_target.embedding), block)
-    hidden = slow.draft(block, held.layers(), 20)[0, :11]
-    my_hidden = fast.draft(block, context, 20)[0, :11]
+    hidden = held.draft(block)[0, :11]
+    my_hidden = context.draft(block)[0, :11]
 
     def sampler(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         probs = scores.softmax(dim=-1)
@@ -105,7 +103,7 @@ def test_proposals_agree_greedy_and_sampled(
 def test_a_context_of_another_length_is_refused(both_drafters: Callable[..., Any]) -> None:
     _, fast = both_drafters()
     context = fast.new_context()
-    context.append(fast.project_context(states(4, 0), torch.arange(4)))
+    context.extend(states(4, 0))
     with pytest.raises(ValueError, match="holds 4 tokens, not 5"):
         fast.draft(torch.randn(1, 16, 32), context, 5)
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from dflash_app.backends.torch.checkpoint import load_drafter
 from dflash_app.backends.torch.fast import FastDrafter, FastTarget
-from dflash_app.backends.torch.formats import load_drafter
 from dflash_app.backends.torch.loading import choose_device, load_models
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.backends.torch.selftest.oracle import OracleLane

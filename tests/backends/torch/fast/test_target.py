@@ -135,7 +135,7 @@ def test_a_cache_refuses_to_forget_more_than_it_holds(both_targets: Callable[...
 def test_a_cache_grows_beyond_its_first_capacity(
     both_targets: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dflash_app.backends.torch.fast.kv.FIRST_CAPACITY", 8)
+    monkeypatch.setattr("dflash_app.hub.capacity.FIRST_CAPACITY", 16)
     slow, fast = both_targets()
     cache, ids = fast.new_cache(), tokens(120)
     capacities = set()
