@@ -10,6 +10,8 @@ _SIGNS = (
     "can't allocate",
     "cannot allocate memory",
     "not enough memory",
+    "insufficient memory",  # Metal's, and so is the next one
+    "maximum allowed buffer size",
     "unable to allocate",
 )
 

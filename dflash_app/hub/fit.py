@@ -8,8 +8,9 @@ from typing import Literal
 from dflash_app.errors import HubError
 from dflash_app.hub.cache import is_here, resolve
 from dflash_app.hub.disk import bytes_here, free_bytes
+from dflash_app.hub.fast_copies import FastPath
 from dflash_app.hub.headers import stored_tensors
-from dflash_app.hub.memory import FastPath, MemoryNeed, Storing, estimate
+from dflash_app.hub.memory import MemoryNeed, Storing, estimate
 from dflash_app.hub.model_config import RawConfig, goes_fast
 from dflash_app.hub.model_files import read_json
 from dflash_app.hub.needed import CONFIG

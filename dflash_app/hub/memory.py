@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dflash_app.hub.capacity import FIRST_CAPACITY, capacity_of
+from dflash_app.hub.fast_copies import FastPath, drafter_copies, target_copies
 from dflash_app.hub.kv_cache import CacheShape, cache_shape
-from dflash_app.hub.model_config import RawConfig, reading_config, text_config, ties_embeddings
+from dflash_app.hub.model_config import RawConfig, reading_config, text_config
 from dflash_app.hub.step_memory import Step, graphs_bytes, step_of
 from dflash_app.hub.weights import (
     FLOAT_BYTES,
@@ -26,23 +27,6 @@ DEFAULT_CONTEXT = 4096
 """Tokens of prompt and answer that a need is told for, where nobody asks for another length."""
 WAITING_TOKENS = 16
 """As `backends.torch.deferred.WAITING_TOKENS`; a test holds them equal."""
-MAX_COPIED_BYTES = 1 << 30
-"""As `backends.torch.fast.products.MAX_COPIED_BYTES`; a test holds them equal."""
-
-
-@dataclass(frozen=True, slots=True)
-class FastPath:
-    """The static fast path, and what its products hold beside or instead of the weights.
-
-    Attributes:
-        half: float32 weights that were stored in 16 bits are kept as float16.
-        packed: weights of small models are held a second time, in another layout.
-        graphs: steps are CUDA graphs.
-    """
-
-    half: bool = False
-    packed: bool = False
-    graphs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +224,9 @@ def estimate(
     longest = int(text.get("max_position_embeddings") or DEFAULT_CONTEXT)
     width = (block_size or 16) if drafting else 1
     dtype, fast = storing.dtype, storing.fast_target
-    copies = _target_copies(weights, config, storing) + _drafter_copies(drafting, storing)
+    copies = 0 if fast is None else target_copies(weights, config, fast, dtype)
+    if storing.fast_drafter is not None:
+        copies += drafter_copies(drafting, storing.fast_drafter, dtype)
     item_bytes, tapped = FLOAT_BYTES[dtype], tapped_size(drafting)
     step = step_of(text, drafting, width, item_bytes, makes_masks=fast is not None)
     head_dim = int(text["head_dim"])
@@ -269,64 +255,6 @@ def estimate(
         context_length=min(longest, context_length or DEFAULT_CONTEXT),
         max_context_length=longest,
     )
-
-
-def _target_copies(weights: Iterable[Weight], config: RawConfig, storing: Storing) -> int:
-    fast = storing.fast_target
-    if fast is None:
-        return 0
-    weights = list(weights)
-    held = [weight for weight in weights if weight.is_linear]
-    replaced = _copies(held, weights, fast, storing.dtype)
-    if ties_embeddings(config):
-        # The head has a copy of its own, and the rows stay for lookups.
-        rows = next((weight for weight in weights if weight.is_embedding), None)
-        if rows is None:
-            return replaced  # the load tells what is missing
-        replaced += _copy(rows, fast, storing.dtype, small=_is_small(weights))
-        if _becomes_half(rows, fast, storing.dtype):
-            replaced += rows.num_bytes(storing.dtype)
-    return replaced
-
-
-def _drafter_copies(weights: list[Weight], storing: Storing) -> int:
-    fast = storing.fast_drafter
-    if fast is None:
-        return 0
-    held = [weight for weight in weights if weight.is_linear and not weight.is_head]
-    copies = _copies(held, weights, fast, storing.dtype)
-    # Keys and values of the context are one product of all layers, beside the layers' own.
-    for weight in held:
-        if weight.name.endswith(("k_proj.weight", "v_proj.weight")):
-            own = _copy(weight, fast, storing.dtype, small=_is_small(weights))
-            copies += own + weight.num_bytes(storing.dtype)
-    return copies
-
-
-def _copies(held: list[Weight], every: list[Weight], fast: FastPath, dtype: str) -> int:
-    small = _is_small(every)
-    copies = sum(_copy(weight, fast, dtype, small=small) for weight in held)
-    if dtype == "float32" and (fast.half or fast.packed):
-        # Norms are kept a second time, scaled.
-        norms = (each for each in every if each.name.endswith("norm.weight"))
-        copies += sum(each.num_bytes(dtype) for each in norms)
-    return copies
-
-
-def _copy(weight: Weight, fast: FastPath, dtype: str, *, small: bool) -> int:
-    """Bytes of a product beside its weight; negative where the weight goes."""
-    if _becomes_half(weight, fast, dtype):
-        return 2 * weight.num_elements - weight.num_bytes(dtype)
-    return weight.num_bytes(dtype) if fast.packed and dtype == "float32" and small else 0
-
-
-def _becomes_half(weight: Weight, fast: FastPath, dtype: str) -> bool:
-    """Of other checkpoints only the numbers tell, which are taken to need float32."""
-    return fast.half and dtype == "float32" and weight.stored in ("bfloat16", "float16")
-
-
-def _is_small(weights: Iterable[Weight]) -> bool:
-    return sum(weight.num_bytes("float32") for weight in weights) <= MAX_COPIED_BYTES
 
 
 def _captures(fast: FastPath | None) -> bool:

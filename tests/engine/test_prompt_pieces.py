@@ -93,6 +93,8 @@ def test_other_errors_are_not_repeated() -> None:
     [
         (RuntimeError(CPU_SAYS), True),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory"), True),
+        (RuntimeError("[metal::malloc] greater than the maximum allowed buffer size"), True),
         (RuntimeError("[metal::malloc] Unable to allocate 5 bytes"), True),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"), True),
         (OSError(12, "Cannot allocate memory"), True),

@@ -7,8 +7,9 @@ import pytest
 
 from dflash_app import settings
 from dflash_app.errors import LoadError
+from dflash_app.hub.fast_copies import FastPath
 from dflash_app.hub.headers import stored_tensors
-from dflash_app.hub.memory import FastPath, MemoryNeed, Storing, estimate
+from dflash_app.hub.memory import MemoryNeed, Storing, estimate
 from dflash_app.hub.model_config import goes_fast
 from dflash_app.hub.model_files import read_json
 from dflash_app.hub.step_memory import GRAPH_WORKSPACE_BYTES

@@ -13,9 +13,10 @@ from dflash_app.backends.torch.fast.products import choose_kernels
 from dflash_app.backends.torch.fast.steps import choose_steps
 from dflash_app.drafters.config import DFlashConfig
 from dflash_app.engine.protocol import LoadOptions
+from dflash_app.hub.fast_copies import FastPath
 from dflash_app.hub.free_memory import free_ram_bytes, total_ram_bytes
 from dflash_app.hub.headers import stored_tensors
-from dflash_app.hub.memory import FastPath, MemoryNeed, Storing, estimate
+from dflash_app.hub.memory import MemoryNeed, Storing, estimate
 from dflash_app.hub.model_config import goes_fast
 from dflash_app.hub.model_files import read_json
 

@@ -25,7 +25,7 @@ from dflash_app.drafters.inspection import inspect_drafter
 from dflash_app.engine.policy import FixedDrafts
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.engine.speculative import PREFILL_CHUNK, decode
-from dflash_app.hub import memory, step_memory
+from dflash_app.hub import fast_copies, memory, step_memory
 from dflash_app.hub.capacity import capacity_of
 from dflash_app.hub.memory import MemoryNeed
 from dflash_app.request import SamplingParams
@@ -269,7 +269,7 @@ def test_this_machine_tells_its_free_memory() -> None:
 def test_the_hub_knows_the_engines_and_the_fast_paths_numbers() -> None:
     assert step_memory.PREFILL_CHUNK == PREFILL_CHUNK
     assert memory.WAITING_TOKENS == WAITING_TOKENS
-    assert memory.MAX_COPIED_BYTES == products.MAX_COPIED_BYTES
+    assert fast_copies.MAX_COPIED_BYTES == products.MAX_COPIED_BYTES
     for length in range(1, 9000):
         assert capacity_of(bucket_of(length)) == capacity_of(length)
     buckets = {bucket_of(length) for length in range(1025, 2049)}
