@@ -102,6 +102,7 @@ def _receive(file: RemoteFile, endpoint: str) -> None:
             f"{file.name} of {file.repo} has {file.size_bytes / 1e9:.0f} GB, more than this app "
             f"can fetch: run `hf download {file.repo} --revision {file.commit}`."
         )
+    file.partial.touch()  # of an empty file there is nothing to ask for
     tries_left = list(RETRY_WAITS_S)
     while file.present_bytes() != file.size_bytes:
         before = file.present_bytes()

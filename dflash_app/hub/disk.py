@@ -88,7 +88,7 @@ def free_bytes(cache_dir: Path | None = None) -> int:
 
 def bytes_here(repo: str, cache_dir: Path | None = None) -> int:
     """What a repository takes on disk, unfinished downloads included; quick, without a scan."""
-    return sum(_blob_sizes(repo_folder(repo, cache_dir)).values())
+    return sum(blob_sizes(repo_folder(repo, cache_dir)).values())
 
 
 def disk_use(cache_dir: Path | None = None) -> tuple[RepoUse, ...]:
@@ -99,7 +99,7 @@ def disk_use(cache_dir: Path | None = None) -> tuple[RepoUse, ...]:
     scanned = {repo.repo_path.name: repo for repo in _scan(folder).repos}
     found = []
     for path in folder.glob("models--*--*"):
-        blobs = _blob_sizes(path)
+        blobs = blob_sizes(path)
         unfinished = _unfinished(path)
         revisions = scanned[path.name].revisions if path.name in scanned else ()
         # Where links are not possible (Windows), snapshots hold the files themselves.
@@ -197,8 +197,8 @@ def _revision_use(revision: Any) -> RevisionUse:
     )
 
 
-def _blob_sizes(repo_path: Path) -> dict[Path, int]:
-    """Size of each file among the blobs."""
+def blob_sizes(repo_path: Path) -> dict[Path, int]:
+    """Size of each file among the blobs of a repository's folder, unfinished ones too."""
     sizes = {}
     for path in repo_path.glob("blobs/*"):
         try:
@@ -213,7 +213,7 @@ def _unfinished(repo_path: Path) -> dict[Path, int]:
     held = {
         path.readlink().name for path in repo_path.glob("snapshots/*/**/*") if path.is_symlink()
     }
-    return {path: size for path, size in _blob_sizes(repo_path).items() if path.name not in held}
+    return {path: size for path, size in blob_sizes(repo_path).items() if path.name not in held}
 
 
 def _remove_damaged(repo_path: Path, commit: str) -> None:

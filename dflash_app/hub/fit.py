@@ -7,14 +7,14 @@ from typing import Literal
 
 from dflash_app.errors import HubError
 from dflash_app.hub.cache import is_here, resolve
-from dflash_app.hub.disk import bytes_here, free_bytes
+from dflash_app.hub.disk import blob_sizes, bytes_here, free_bytes, repo_folder
 from dflash_app.hub.fast_copies import FastPath
 from dflash_app.hub.headers import stored_tensors
 from dflash_app.hub.memory import MemoryNeed, Storing, estimate
 from dflash_app.hub.model_config import RawConfig, goes_fast
 from dflash_app.hub.model_files import read_json
 from dflash_app.hub.needed import CONFIG
-from dflash_app.hub.remote import ask_config, ask_headers, ask_model
+from dflash_app.hub.remote import RemoteModel, ask_config, ask_headers, ask_model
 from dflash_app.hub.weights import Headers
 from dflash_app.registry.pair import ModelRef, Pair
 
@@ -169,8 +169,17 @@ def _look(ref: ModelRef, role: str, online: bool, cache_dir: Path | None) -> _Kn
     model = ask_model(ref.repo, ref.revision)
     headers = ask_headers(model, role)
     config = ask_config(ref.repo, model.commit)
-    lacking = max(model.weights_bytes - bytes_here(ref.repo, cache_dir), 0)
-    return _Known("hub", config, headers, lacking)
+    return _Known("hub", config, headers, _lacking_bytes(model, cache_dir))
+
+
+def _lacking_bytes(model: RemoteModel, cache_dir: Path | None) -> int:
+    """What of the weights is still to come; another revision's do not count."""
+    blobs = blob_sizes(repo_folder(model.repo, cache_dir))
+    here = {path.name.removesuffix(".incomplete"): size for path, size in blobs.items()}
+    return sum(
+        max(size - here.get(model.hashes.get(name, ""), 0), 0)
+        for name, size in model.weights.items()
+    )
 
 
 def _fit(precision: str, device: Device, need: MemoryNeed) -> Fit:

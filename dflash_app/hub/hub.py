@@ -216,7 +216,7 @@ class Hub:
                     f"{min(in_memory)} is in memory as part of pair {pair.name!r}: choose another "
                     "pair first."
                 )
-            for job in self.jobs.snapshot():
+            for job in (*self.jobs.snapshot(), *self.jobs.elsewhere()):
                 busy = repos & self._repos_of(job) if job.live else set()
                 if busy:
                     raise ModelInUse(
@@ -225,15 +225,19 @@ class Hub:
                     )
             yield
 
-    def verify(self, name: str) -> Iterator[tuple[str, FileCheck]]:
+    def verify(self, name: str, roles: Sequence[Role] = ROLES) -> Iterator[tuple[str, FileCheck]]:
         """Read a pair's files and compare their hashes: yields repository id and file.
+
+        Args:
+            name: as in the registry.
+            roles: which of its models.
 
         Raises:
             UnknownPair: no registry knows the name.
             PairNotReady: a model of it is not here.
         """
         pair = self._registry().get(name)
-        for _, ref in self._models(pair, ROLES):
+        for _, ref in self._models(pair, roles):
             if ref.repo is not None:
                 for check in verify_folder(resolve(ref, self._cache_dir)):
                     yield ref.repo, check

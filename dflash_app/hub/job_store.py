@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   done_bytes INTEGER NOT NULL, total_bytes INTEGER, message TEXT, licence_url TEXT,
   created TEXT NOT NULL, changed TEXT NOT NULL, lease TEXT)
 """
+COLUMNS = "id, pair, models, state, done_bytes, total_bytes, message, licence_url, created, changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +94,24 @@ class JobStore:
                         "UPDATE jobs SET state = 'interrupted', lease = NULL WHERE id = ?", [id_]
                     )
             rows = db.execute(
-                "SELECT id, pair, models, state, done_bytes, total_bytes, message, licence_url,"
-                " created, changed FROM jobs WHERE state NOT IN ('queued', 'active') ORDER BY id"
+                f"SELECT {COLUMNS} FROM jobs WHERE state NOT IN ('queued', 'active') ORDER BY id"  # noqa: S608
             ).fetchall()
             return [_job(row) for row in rows]
 
-    def elsewhere(self, pair: str) -> bool:
-        """Whether another living process is downloading a pair."""
+    def elsewhere(self) -> list[Job]:
+        """The jobs that other living processes do, or will do."""
         if self._path is None or not self._path.exists():
-            return False
+            return []
         own = self._lease.name if self._lease else None
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT lease FROM jobs WHERE pair = ? AND state IN ('queued', 'active')", [pair]
+                f"SELECT {COLUMNS}, lease FROM jobs WHERE state IN ('queued', 'active')"  # noqa: S608
             ).fetchall()
-            return any(lease and lease != own and is_alive(self._path, lease) for (lease,) in rows)
+            return [
+                _job(row)
+                for *row, lease in rows
+                if lease and lease != own and is_alive(self._path, lease)
+            ]
 
     def add(self, pair: str, models: Sequence[Wanted]) -> Job:
         """Save a new job, paused: whoever queues it saves it again."""
@@ -193,7 +197,7 @@ def _models_text(models: Sequence[Wanted]) -> str:
     return json.dumps([[each.repo, each.revision, each.role] for each in models])
 
 
-def _job(row: tuple[object, ...]) -> Job:
+def _job(row: Sequence[object]) -> Job:
     id_, pair, models, state, done, total, message, url, created, changed = row
     return Job(
         id=int(str(id_)),

@@ -75,14 +75,10 @@ class Downloads:
             HubError: another process is downloading the pair.
         """
         with self._changed:
+            self._check_elsewhere(pair)
             for job in reversed(self._jobs.values()):
                 if job.pair == pair and job.state != "done" and _brings(job, models):
                     return self._enqueue(job)
-            if self._store.elsewhere(pair):
-                raise HubError(
-                    f"Pair {pair!r} is being downloaded by another dflash-app on this machine: "
-                    "wait for it or stop it there."
-                )
             return self._enqueue(self._store.add(pair, models))
 
     def add_done(self, pair: str, models: Sequence[Wanted]) -> Job:
@@ -91,9 +87,20 @@ class Downloads:
             return self._put(self._store.add(pair, models), state="done")
 
     def resume(self, job_id: int) -> Job:
-        """Go on with a job that was paused, cancelled or interrupted, or that failed."""
+        """Go on with a job that was paused, cancelled or interrupted, or that failed.
+
+        Raises:
+            HubError: another process is downloading the pair.
+        """
         with self._changed:
-            return self._enqueue(self._get(job_id))
+            job = self._get(job_id)
+            self._check_elsewhere(job.pair)
+            return self._enqueue(job)
+
+    def elsewhere(self) -> list[Job]:
+        """The downloads of other processes on this machine."""
+        with self._changed:
+            return self._store.elsewhere()
 
     def pause(self, job_id: int) -> Job:
         """Stop a job and keep what is there; it waits for `resume`."""
@@ -150,6 +157,13 @@ class Downloads:
         if job_id not in self._jobs:
             raise HubError(f"There is no download {job_id}: it was taken out of the list.")
         return self._jobs[job_id]
+
+    def _check_elsewhere(self, pair: str) -> None:
+        if any(job.pair == pair for job in self._store.elsewhere()):
+            raise HubError(
+                f"Pair {pair!r} is being downloaded by another dflash-app on this machine: "
+                "wait for it or stop it there."
+            )
 
     def _enqueue(self, job: Job) -> Job:
         # One that is just being stopped ends first.
@@ -249,8 +263,9 @@ class Downloads:
             done = int(event["done_bytes"])
             rate = _rate(rates, done)
             left = (job.total_bytes - done) / rate if rate and job.total_bytes else None
+            note = job.message if done == job.done_bytes else None  # it stays while nothing comes
             self._put(
-                job, keep=False, done_bytes=done, rate_bytes_s=rate, left_s=left, message=None
+                job, keep=False, done_bytes=done, rate_bytes_s=rate, left_s=left, message=note
             )
         elif kind == "note":
             self._put(job, keep=False, message=event["text"])

@@ -36,18 +36,27 @@ class RemoteModel:
         commit: 40 hex digits.
         gated: whether a licence must be accepted before the download.
         licence: as its card states it.
-        weights_bytes: of its safetensors files.
         parameters: count of parameters by dtype ("BF16"), where the hub has read the headers.
         files: name and size of every file.
+        hashes: sha256 of the large files' content, by name; the cache names its files so.
     """
 
     repo: str
     commit: str
     gated: bool
     licence: str | None
-    weights_bytes: int
     parameters: dict[str, int] | None
     files: dict[str, int]
+    hashes: dict[str, str]
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Name and size of the safetensors files; those in folders are other formats."""
+        return {
+            name: size
+            for name, size in self.files.items()
+            if name.endswith(".safetensors") and "/" not in name
+        }
 
 
 def ask_model(repo: str, revision: str | None = None) -> RemoteModel:
@@ -76,13 +85,9 @@ def ask_model(repo: str, revision: str | None = None) -> RemoteModel:
         commit=str(info.sha),
         gated=bool(info.gated),
         licence=getattr(card, "license", None) if card else None,
-        weights_bytes=sum(
-            size
-            for name, size in files.items()
-            if name.endswith(".safetensors") and "/" not in name
-        ),
         parameters=dict(info.safetensors.parameters) if info.safetensors else None,
         files=files,
+        hashes={item.rfilename: item.lfs.sha256 for item in info.siblings or () if item.lfs},
     )
 
 

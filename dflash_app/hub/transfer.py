@@ -34,6 +34,7 @@ ANSWER_TIMEOUT_S = 5.0
 """For a question about a model; a file has the library's own limits."""
 QUESTION_TRIES = 4
 EXIT_FAILED = 1
+COMMIT = re.compile("[0-9a-f]{40}")
 ETAG = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 
 Say = Callable[..., None]
@@ -96,6 +97,9 @@ def _plan(model: Model, cache_dir: Path, endpoint: str, say: Say) -> list[Remote
     """Ask what the repository holds, and choose the files; config.json is the last."""
     with _naming(model.repo, model.revision):
         info = _ask(model, endpoint, say)
+        # A commit becomes a folder's name.
+        if not COMMIT.fullmatch(info.sha or "") or not info.sha.startswith(model.revision or ""):
+            raise HubError(f"{model.repo} is listed at another commit: try again later.")
         say("resolved", repo=model.repo, revision=model.revision, commit=str(info.sha))
         listed = _listed(model.repo, info, cache_dir)
         index = None
@@ -218,7 +222,7 @@ def _prepare_library(say: Say) -> None:
 
 
 class _Notes(logging.Handler):
-    """Tells the user when the library waits because the hub asked for it."""
+    """Tells the user why the library waits."""
 
     def __init__(self, say: Say) -> None:
         super().__init__(logging.WARNING)
@@ -228,6 +232,8 @@ class _Notes(logging.Handler):
         text = record.getMessage()
         if text.startswith("Rate limited."):  # others hold addresses, which may be signed
             self._say("note", text=f"The hub asked to wait: {text.split(' before')[0]}.")
+        elif text.startswith("Error while downloading"):
+            self._say("note", text="The connection broke off: trying again.")
 
 
 def _take_stdout() -> Say:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from dflash_app.hub.checksums import matches
+from dflash_app.hub.needed import CONFIG
 
 Verdict = Literal["right", "damaged", "missing", "unknown"]
 
@@ -53,6 +54,8 @@ def discard_damaged(folder: Path, checks: Sequence[FileCheck]) -> int:
         How many were deleted; the model counts as partly here afterwards.
     """
     damaged = [folder / check.name for check in checks if check.verdict in ("damaged", "missing")]
+    if damaged and folder / CONFIG not in damaged:  # without its link the snapshot is not complete
+        (folder / CONFIG).unlink(missing_ok=True)
     for path in damaged:
         path.resolve().unlink(missing_ok=True)
         path.unlink(missing_ok=True)

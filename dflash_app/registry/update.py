@@ -9,6 +9,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from dflash_app.errors import RegistryError
@@ -76,7 +77,7 @@ def propose(text: str, source: str, registry: Registry, home: Path) -> Proposal:
     data = text.encode()
     if len(data) > MAX_FILE_BYTES:
         raise RegistryError(f"{source} is larger than {MAX_FILE_BYTES:,} bytes: shorten it.")
-    scratch = home / f"registry-check.{os.getpid()}.yaml"
+    scratch = home / f"registry-check.{os.getpid()}.{get_ident()}.yaml"  # another tab may check
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         scratch.write_bytes(data)

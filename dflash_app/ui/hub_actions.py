@@ -154,7 +154,7 @@ class Acting:
         yield {ask: render_notice("Reading the files…"), self.actions.checks: None}
         told_s = time.monotonic()
         try:
-            for check in hub.verify(chosen.pair):
+            for check in hub.verify(chosen.pair, chosen.roles):
                 checks.append(check)
                 if time.monotonic() - told_s >= _YIELD_S:
                     told_s = time.monotonic()

@@ -11,7 +11,10 @@ Checks = list[tuple[str, FileCheck]]
 
 def render_removal(removal: Removal) -> str:
     """What would be deleted, what stays and why, and what it frees."""
-    lines = [f"<b>{escape_html(repo)}</b> at {commit[:12]}" for repo, commit in removal.revisions]
+    lines = [
+        f"<b>{escape_html(repo)}</b> at {escape_html(commit[:12])}"
+        for repo, commit in removal.revisions
+    ]
     lines += [f"<b>{escape_html(repo)}</b>: unfinished files" for repo in removal.unfinished]
     kept = "".join(f"<p>{escape_html(sentence)}</p>" for sentence in removal.kept)
     return (

@@ -172,12 +172,12 @@ class HubView:
 
     def draw_table(self, chosen: Chosen | None, wish: tuple[Any, ...]) -> str:
         """The rows that the filters leave."""
-        workspace = self.page.workspace
+        workspace, gpus = self.page.workspace, accelerators()
         rows = [
             Row(
                 workspace.hub.standing(pair, workspace.state(pair.name)),
                 self.fits.get(pair),
-                accelerators(),
+                gpus,
             )
             for pair in workspace.pairs()
         ]

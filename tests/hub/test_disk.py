@@ -181,6 +181,19 @@ def test_a_changed_byte_a_missing_file_and_a_copy_are_told_apart(
     assert {check.verdict for check in verify_folder(folder)} == {"right", "unknown"}
 
 
+def test_a_pair_without_a_damaged_file_is_not_ready_and_a_download_brings_it(
+    workspace: Workspace,
+) -> None:
+    folder = workspace.state("p").target_dir
+    assert folder is not None
+    (folder / "tokenizer_config.json").resolve().write_bytes(b"damaged")
+    assert workspace.hub.discard_damaged("p", list(workspace.hub.verify("p"))) == 1
+    assert workspace.state("p").status == "needs download"
+    *_, last = workspace.hub.jobs.watch(workspace.hub.download("p").id)
+    assert last.state == "done"
+    assert {check.verdict for _, check in workspace.hub.verify("p")} == {"right"}
+
+
 def test_another_revision_in_the_cache_is_warned_of_with_what_its_config_changes(
     server: HubServer, cache: Path
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dflash_app.errors import HubError, PairNotReady, UnknownPair
+from dflash_app.errors import HubError, ModelInUse, PairNotReady, UnknownPair
 from dflash_app.hub.blobs import RemoteFile, fetch
 from dflash_app.hub.cache import pair_state
 from dflash_app.hub.disk import repo_folder
@@ -172,6 +172,8 @@ def test_after_kill_9_the_job_is_interrupted_and_resumes_where_it_was(
         assert app.stdout.readline() == "halfway\n"
         with pytest.raises(HubError, match="is being downloaded by another dflash-app"):
             meanwhile.hub.download("p")
+        with pytest.raises(ModelInUse, match="needed by the download of pair 'p'"):
+            meanwhile.hub.remove(meanwhile.hub.plan_removal("p"))
         app.send_signal(signal.SIGKILL)
     (partial,) = repo_folder("org/p-T").glob("blobs/*.incomplete")
     with closing(open_workspace(settings)) as workspace:
@@ -197,6 +199,24 @@ def wait_until_still(path: Path) -> None:
         size = now
         time.sleep(4 * SLOW_S)
     pytest.fail("the download process outlived the app")
+
+
+def test_a_paused_job_is_not_resumed_while_another_process_goes_on_with_it(
+    workspace: Workspace, server: HubServer, settings: Settings
+) -> None:
+    server.pause_s = SLOW_S
+    job = workspace.hub.download("p")
+    workspace.hub.jobs.pause(job.id)
+    with closing(open_workspace(settings)) as other:
+        other.hub.jobs.resume(job.id)
+        for resume in (
+            lambda: workspace.hub.jobs.resume(job.id),
+            lambda: workspace.hub.download("p"),
+        ):
+            with pytest.raises(HubError, match="is being downloaded by another dflash-app"):
+                resume()
+    server.pause_s = 0
+    assert finish(workspace, workspace.hub.download("p")).state == "done"
 
 
 def test_closing_the_app_interrupts_and_the_next_start_offers_to_resume(
@@ -318,6 +338,21 @@ def test_a_revision_that_does_not_exist_is_named(
         job = finish(workspace, workspace.hub.download("p"))
     assert job.message == f"org/p-T has no revision '{'f' * 40}': correct it in the registry."
     assert not cache.exists()
+
+
+def test_why_nothing_comes_is_told_until_something_comes(
+    workspace: Workspace, server: HubServer
+) -> None:
+    server.faults = [
+        Fault("GET", "/cdn/org/p-T", cut_after=0, times=2),
+        Fault("GET", "/cdn/org/p-T", 429, {"Retry-After": "1"}),
+    ]
+    job = workspace.hub.download("p")
+    until(workspace, job, lambda now: now.message == "The connection broke off: trying again.")
+    said = until(workspace, job, lambda now: "asked to wait" in (now.message or "")).message
+    time.sleep(0.6)  # two looks at the file's size
+    assert workspace.hub.jobs.get(job.id).message == said
+    assert finish(workspace, job).message is None
 
 
 def test_a_limit_and_a_fault_of_the_hub_are_waited_for(
@@ -500,6 +535,28 @@ def test_a_repository_that_holds_no_safe_model_is_refused(
     transfer.close()
     assert said in last["text"]
     assert names_here(cache, "org/bad") == []
+
+
+def test_an_empty_file_arrives_without_a_question(server: HubServer, cache: Path) -> None:
+    commit = server.add("org/D", model_files(1000) | {"README.md": b""})
+    transfer = Transfer([Wanted("org/D", commit, "drafter")])
+    *_, last = transfer.events()
+    transfer.close()
+    assert last["event"] == "done"
+    assert (repo_folder("org/D") / "snapshots" / commit / "README.md").read_bytes() == b""
+
+
+def test_a_listing_whose_commit_is_no_commit_writes_nothing(server: HubServer, cache: Path) -> None:
+    server.add("org/T", model_files(1000))
+    repo = server.repos["org/T"]
+    repo.main = "../../../out"
+    repo.commits[repo.main] = model_files(1000)
+    transfer = Transfer([Wanted("org/T", None, "target")])
+    events = list(transfer.events())
+    transfer.close()
+    assert [event["event"] for event in events] == ["failed"]
+    assert "org/T is listed at another commit" in events[0]["text"]
+    assert not cache.exists()
 
 
 @pytest.mark.parametrize("name", ["../../etc", "https://huggingface.co/org/x", "", "nobody"])

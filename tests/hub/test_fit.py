@@ -1,15 +1,18 @@
 """Whether a pair fits is told before the download, and is the same after it."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from dflash_app.cli import main
 from dflash_app.errors import HubError
+from dflash_app.hub.disk import repo_folder
 from dflash_app.hub.fit import PRECISIONS, Device, fit_pair
 from dflash_app.hub.process import Transfer, Wanted
 from dflash_app.registry.pair import ModelRef, Pair
 from dflash_app.settings import EMBEDDED_DIR, Settings
+from tests.hub.conftest import model_files
 from tests.hub.server import HubServer
 from tests.hub.test_served_pairs import files_of
 
@@ -62,6 +65,22 @@ def test_the_answer_before_the_download_is_the_one_after_it(
     after = fit_pair(pair, [ROOMY, CRAMPED])
     assert (after.source, after.download_bytes) == ("files here", 0)
     assert after.fits == before.fits
+
+
+def test_another_revision_on_disk_does_not_make_the_download_smaller(
+    pair: Pair, server: HubServer, cache: Path
+) -> None:
+    old = server.add("org/target", model_files(3_000_000))
+    transfer = Transfer([Wanted("org/target", old, "target")])
+    assert [event["event"] for event in transfer.events()][-1] == "done"
+    transfer.close()
+    blobs = repo_folder("org/target") / "blobs"
+    weights = EMBEDDED_DIR / "target" / "model.safetensors"
+    whole = fit_pair(pair, [ROOMY]).download_bytes
+    assert whole == sum(ref.size_bytes or 0 for ref in (pair.target, pair.drafter) if ref)
+    begun = blobs / f"{hashlib.sha256(weights.read_bytes()).hexdigest()}.incomplete"
+    begun.write_bytes(bytes(1000))
+    assert fit_pair(pair, [ROOMY]).download_bytes == whole - 1000
 
 
 def test_without_an_answer_the_registrys_sizes_are_used_and_the_reason_is_told(

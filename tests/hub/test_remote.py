@@ -23,7 +23,7 @@ def test_a_model_tells_sizes_licence_and_parameters_by_dtype(server: HubServer) 
     model = ask_model("org/T")
     assert (model.commit, model.gated, model.licence) == (commit, False, "mit")
     assert model.parameters == {"BF16": 12}
-    assert model.weights_bytes == len(weights), "files in folders are other formats"
+    assert model.weights == {"model.safetensors": len(weights)}, "not those in folders"
     assert model.files["config.json"] == len(server.repos["org/T"].commits[commit]["config.json"])
 
 

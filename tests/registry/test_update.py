@@ -1,5 +1,6 @@
 """A newer registry is checked as a whole, shown as a difference, and leaves the user's rows."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -122,6 +123,13 @@ def test_an_error_names_source_and_line_and_writes_nothing(
     assert said in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
     assert {path.name: path.read_bytes() for path in home.iterdir()} == before
+
+
+def test_two_checks_at_once_do_not_see_each_others_text(registry: Registry, home: Path) -> None:
+    texts = [NEW.replace("name: fresh", f"name: fresh{number}") for number in range(8)]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        found = list(pool.map(lambda text: propose(text, "new.yaml", registry, home), texts))
+    assert [each.added for each in found] == [(f"fresh{number}",) for number in range(8)]
 
 
 def test_an_update_that_lost_the_embedded_pair_is_refused(home: Path) -> None:

@@ -170,7 +170,13 @@ def test_strangers_see_the_list_and_can_change_nothing(
     hub.do("Acting.on_confirm", hub.chosen, None, "embedded", *WISH)
     assert "open to other machines" in hub.shown["hub-notice"]
     assert "open to other machines" in hub.do("Care.on_token", TOKEN)["hub-token-notice"]
+    hub.do("Acting.on_discard", hub.chosen, [], *WISH)
+    assert "open to other machines" in hub.shown["hub-notice"]
+    assert "open to other machines" in hub.do("Care.on_forget")["hub-token-notice"]
     source = str(settings.user_registry)
+    newer = workspace.hub.propose_registry(str(find_bundled("model_registry.yaml")))
+    hub.do("Care.on_take", newer, "embedded", "torch")
+    assert "open to other machines" in hub.shown["hub-difference"]
     assert "open to other machines" in hub.do("Care.on_check", source)["hub-difference"]
     assert "open to other machines" in find_handler(hub.blocks, "Care.on_disk")()
     assert server.requests == []
@@ -208,6 +214,8 @@ def test_only_the_target_is_fetched_where_no_drafter_is_chosen(hub: Hub) -> None
     hub.wait("can-use")
     (use,) = hub.workspace.hub.disk_use()
     assert use.repo == "org/p-T"
+    (*_, said) = find_handler(hub.blocks, "Acting.on_verify")(hub.chosen)
+    assert "every checksum is right" in texts(said)["hub-ask"]
 
 
 def test_a_quantised_target_takes_the_drafter_of_its_line(
