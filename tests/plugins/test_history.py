@@ -29,7 +29,7 @@ class History:
         self.blocks = build_page(workspace, LiveRuns())
 
     def call(self, name: str, *values: Any) -> dict[str, Any]:
-        return texts(find_handler(self.blocks, name)(*values))
+        return texts(find_handler(self.blocks, f"HistoryTab.{name}")(*values))
 
     def rows(self, *filters: str) -> list[list[Any]]:
         rows: list[list[Any]] = self.call("on_show", *filters)["history-table"]
