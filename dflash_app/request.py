@@ -153,3 +153,24 @@ def _check_integer(name: str, value: object, low: int, high: int) -> None:
     ok = isinstance(value, int) and not isinstance(value, bool)
     if not ok or not low <= value <= high:  # type: ignore[operator]
         raise RequestError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+
+
+def check_drafting(block_size: int | None, max_block_size: int | None) -> None:
+    """Refuse a DFlash request that the loaded drafter cannot serve.
+
+    Args:
+        block_size: asked for; None takes the drafter's own.
+        max_block_size: the largest that the drafter takes; None where no drafter is loaded.
+
+    Raises:
+        RequestError: no drafter is loaded, or the block size is outside its range.
+    """
+    if max_block_size is None:
+        raise RequestError(
+            "DFlash needs a drafter and none is loaded: load a pair with one, or use mode 'ar'."
+        )
+    if block_size is not None and not 2 <= block_size <= max_block_size:
+        raise RequestError(
+            f"This drafter takes blocks of 2 to {max_block_size} tokens, not "
+            f"{block_size}: choose one in that range."
+        )

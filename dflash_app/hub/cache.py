@@ -166,6 +166,23 @@ def _say_unsafe(model: _Found) -> str:
     )
 
 
+def ready_folders(pair: Pair, *, drafting: bool) -> tuple[Path, Path | None]:
+    """Where a pair's target and drafter are.
+
+    Args:
+        pair: a registry row.
+        drafting: False, or a pair without a drafter: none is asked for.
+
+    Raises:
+        PairNotReady: something is missing; says what brings it.
+    """
+    state = pair_state(pair)
+    wants_drafter = drafting and pair.drafter is not None
+    if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
+        raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
+    return state.target_dir, state.drafter_dir if wants_drafter else None
+
+
 def _sentence(partly: bool, missing: list[_Found], pair: Pair | None = None) -> str:
     """The rest of "X is ...": what is missing, and the commands that bring it."""
     state = "only partly here" if partly else "not on this machine"

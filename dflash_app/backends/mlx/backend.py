@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from dflash_app.engine.local import LocalPair
+from dflash_app.backends.mlx.families import check_family
+from dflash_app.drafters.support import unsupported_reason
+from dflash_app.engine.opening import open_pair
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
-from dflash_app.engine.worker import Worker
-from dflash_app.errors import BackendUnavailable, DFlashAppError, LoadError, PairNotReady
-from dflash_app.hub.cache import pair_state
+from dflash_app.errors import BackendUnavailable, LoadError
+from dflash_app.hub.cache import ready_folders
 from dflash_app.registry.pair import Pair
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ class MlxBackend:
         self, pair: Pair, target_dir: Path | None, drafter_dir: Path | None
     ) -> str | None:
         """Why a pair's family or format cannot run here: see `support.unsupported_reason`."""
-        from dflash_app.backends.mlx.support import unsupported_reason
-
-        return unsupported_reason(pair, target_dir, drafter_dir)
+        return unsupported_reason(pair, target_dir, drafter_dir, check_family)
 
     def check(self, pair: Pair, options: LoadOptions) -> None:
         """Refuse what `load` would refuse, as far as configs and headers tell; see `PairChecker`.
@@ -106,30 +105,15 @@ class MlxBackend:
         _import_mlx()
         from dflash_app.drafters.tokenizer import load_tokenizer
 
-        tokenizer = load_tokenizer(target_dir)
-        eos_id = getattr(tokenizer, "eos_token_id", None)
-        eos_ids = () if eos_id is None else (int(eos_id),)
-        worker = Worker(f"decode-{pair.name}")
-        try:
-            models, warnings = worker.call(
-                lambda: self._load(pair, target_dir, drafter_dir, options, eos_ids)
-            )
-        except BaseException as error:
-            worker.close()
-            if isinstance(error, DFlashAppError) or not isinstance(error, Exception):
-                raise
-            summary = next(iter(str(error).splitlines()), "")[:200]
-            raise LoadError(
-                f"Pair {pair.name!r} cannot be loaded through MLX ({type(error).__name__}: "
-                f"{summary}): download it again, or use the torch backend."
-            ) from error
-        return LocalPair(
-            name=pair.name,
-            backend=self.name,
-            tokenizer=tokenizer,
-            models=models,
-            worker=worker,
-            warnings=warnings,
+        return open_pair(
+            pair.name,
+            self.name,
+            load_tokenizer(target_dir),
+            lambda eos_ids: self._load(pair, target_dir, drafter_dir, options, eos_ids),
+            lambda _, summary: LoadError(
+                f"Pair {pair.name!r} cannot be loaded through MLX ({summary}): download it again, "
+                "or use the torch backend."
+            ),
         )
 
     def _folders(self, pair: Pair, options: LoadOptions) -> tuple[Path, Path | None]:
@@ -137,11 +121,7 @@ class MlxBackend:
         reason = self.unavailable_reason()
         if reason is not None:
             raise BackendUnavailable(reason)
-        state = pair_state(pair)
-        wants_drafter = options.drafter and pair.drafter is not None
-        if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
-            raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
-        return state.target_dir, state.drafter_dir if wants_drafter else None
+        return ready_folders(pair, drafting=options.drafter)
 
     def _load(
         self,

@@ -17,7 +17,7 @@ from dflash_app.engine.prefix import PrefixSlot
 from dflash_app.errors import RequestError
 from dflash_app.hub.memory import MemoryNeed
 from dflash_app.hub.room import turn_refusal
-from dflash_app.request import MAX_BLOCK_SIZE, Mode, SamplingParams
+from dflash_app.request import MAX_BLOCK_SIZE, Mode, SamplingParams, check_drafting
 
 MLX_PATH = "mlx-lm's caches"
 
@@ -106,15 +106,7 @@ class MlxModels:
         """
         if mode == "ar":
             return self._lane(None, sampling, None, prompt_ids)
-        if self._drafter is None or self.max_block_size is None:
-            raise RequestError(
-                "DFlash needs a drafter and none is loaded: load a pair with one, or use mode 'ar'."
-            )
-        if block_size is not None and not 2 <= block_size <= self.max_block_size:
-            raise RequestError(
-                f"This drafter takes blocks of 2 to {self.max_block_size} tokens, not "
-                f"{block_size}: choose one in that range."
-            )
+        check_drafting(block_size, self.max_block_size)
         return self._lane(self._drafter, sampling, block_size, prompt_ids)
 
     def next_logits(self, token_ids: Sequence[int], candidates: Sequence[int]) -> tuple[float, ...]:

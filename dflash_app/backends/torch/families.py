@@ -3,6 +3,7 @@
 The table needs no tensor library: the list of pairs asks it too.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from dflash_app.errors import UnsupportedFormat
@@ -61,6 +62,15 @@ def rollback_of(model_type: str | None) -> RollbackKind:
             f"target is one of {', '.join(ROLLBACK_KINDS)}."
         )
     return kind
+
+
+def check_family(config: Mapping[str, Any]) -> RollbackKind:
+    """How the family of a parsed config.json goes back.
+
+    Raises:
+        UnsupportedFormat: the family is not in the table.
+    """
+    return rollback_of(config.get("model_type"))
 
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")

@@ -11,6 +11,7 @@ from dflash_app.backends.torch.families import (
     NOT_IN_FLOAT16,
     RollbackKind,
     auto_class,
+    check_family,
     drop_towers,
     rollback_of,
     slow_path,
@@ -247,7 +248,7 @@ def check_target(
     """
     raw = read_json(folder / "config.json")
     if not snapshot:
-        rollback_of(raw.get("model_type"))
+        check_family(raw)
     reason = NOT_IN_FLOAT16.get(str(raw.get("model_type")))
     if reason and dtype == torch.float16:
         raise UnsupportedFormat(

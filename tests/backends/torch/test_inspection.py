@@ -23,7 +23,6 @@ from dflash_app.backends.torch.inspection import (
     inspect_target,
 )
 from dflash_app.backends.torch.selftest.tiny_families import build_model
-from dflash_app.backends.torch.support import unsupported_reason
 from dflash_app.drafters.inspection import DrafterInspection, compare, inspect_drafter
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import LoadError, RegistryError, UnsupportedFormat
@@ -356,6 +355,7 @@ def test_a_borrowed_drafter_of_the_registry_is_a_warning_of_the_candidate(
 
 def test_support_is_told_by_the_row_until_the_models_are_here(target: Path, tmp_path: Path) -> None:
     drafter = _zlab(tmp_path / "drafter")
+    unsupported_reason = TorchBackend().unsupported_reason
     assert unsupported_reason(_row(), None, None) is None
     assert unsupported_reason(_row(family="unknown"), None, None) is None
     assert "'rwkv'" in str(unsupported_reason(_row(family="rwkv"), None, None))
@@ -370,10 +370,10 @@ def test_support_is_told_without_a_tensor_library(target: Path, tmp_path: Path) 
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from dflash_app.backends.torch.support import unsupported_reason\n"
+        "from dflash_app.backends.torch.backend import TorchBackend\n"
         "from dflash_app.registry.pair import ModelRef, Pair\n"
         "p = Pair(name='p', title='P', family='qwen3', target=ModelRef(repo='a/b'))\n"
-        "print(unsupported_reason(p, Path(sys.argv[1]), Path(sys.argv[2])))\n"
+        "print(TorchBackend().unsupported_reason(p, Path(sys.argv[1]), Path(sys.argv[2])))\n"
         "print(sorted(set(sys.modules) & {'torch', 'transformers', 'safetensors', 'numpy'}))\n"
     )
     command = [sys.executable, "-c", code, str(target), str(_zlab(tmp_path / "drafter"))]

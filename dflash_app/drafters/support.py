@@ -1,31 +1,37 @@
-"""Whether this backend can run a pair at all, told from the registry and small files.
+"""Whether a backend can run a pair at all, told from the registry and small files.
 
 Needs no tensor library: the list of pairs asks it for every row.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
-from dflash_app.backends.mlx.families import check_family, rollback_of
-from dflash_app.drafters.marks import name_format
+from dflash_app.drafters.marks import RawConfig, name_format
 from dflash_app.errors import LoadError, UnsupportedFormat
 from dflash_app.hub.headers import stored_tensors
 from dflash_app.hub.model_files import read_json
 from dflash_app.registry.pair import UNKNOWN_FAMILY, Pair
 
 
-def unsupported_reason(pair: Pair, target_dir: Path | None, drafter_dir: Path | None) -> str | None:
-    """Why a pair cannot run here whatever is downloaded; None where it can or nobody knows.
+def unsupported_reason(
+    pair: Pair,
+    target_dir: Path | None,
+    drafter_dir: Path | None,
+    check_family: Callable[[RawConfig], object],
+) -> str | None:
+    """Why a pair cannot run whatever is downloaded; None where it can or nobody knows.
 
     Args:
         pair: a registry row, whose family counts until the target is on disk.
         target_dir: the target's folder where it is complete.
         drafter_dir: the drafter's folder where it is complete.
+        check_family: raises UnsupportedFormat for a target that the backend does not run.
     """
     try:
         if target_dir is not None:
             check_family(read_json(target_dir / "config.json"))
         elif pair.family != UNKNOWN_FAMILY:
-            rollback_of(pair.family)
+            check_family({"model_type": pair.family})
         if drafter_dir is not None:
             name_format(read_json(drafter_dir / "config.json"), stored_tensors(drafter_dir))
     except UnsupportedFormat as error:
