@@ -4,11 +4,13 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from dflash_app.settings import Settings
+from dflash_app.workspace import Workspace, open_workspace
 from tests.hub.server import HubServer
 
 ROW = """
@@ -99,3 +101,12 @@ def names_here(cache: Path, repo: str) -> list[str]:
 def environment() -> dict[str, str]:
     """For a process that this test starts: what the fixtures set, and one thread."""
     return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def workspace(server: HubServer, settings: Settings) -> Iterator[Workspace]:
+    """A workspace that knows the pair `p`, which the hub has."""
+    settings.home.mkdir(exist_ok=True)
+    add_pair(server, settings)
+    with closing(open_workspace(settings)) as opened:
+        yield opened
