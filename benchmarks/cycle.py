@@ -8,7 +8,6 @@ pair has random weights in a published shape (`benchmarks.shaped_cycle`). Exit c
 missed.
 """
 
-import argparse
 import sys
 import time
 from collections import defaultdict
@@ -28,7 +27,7 @@ from benchmarks.pairs import folders
 from benchmarks.paths import FAST, MODULES, LoadedPath, load_paths
 from benchmarks.prompts import held_out_prompts
 from benchmarks.report import Check, environment, format_table, write_results
-from benchmarks.shape_options import add_shape_options
+from benchmarks.shape_options import pair_parser
 from dflash_app.drafters.tokenizer import load_tokenizer
 from dflash_app.engine.policy import FixedDrafts
 from dflash_app.engine.prompt import encode_prompt
@@ -66,7 +65,8 @@ class Steps:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write where asked; the exit code is 1 where a bar is missed."""
-    options = _parse(argv)
+    parser = pair_parser("benchmarks.cycle", __doc__, prompts=12, max_new_tokens=256)
+    options = parser.parse_args(argv)
     if options.shape is not None:
         return shaped_cycle.run(options)
     use_cores(options.cores)
@@ -272,20 +272,6 @@ def _figures(
 
 def _paired(mine: Sequence[float], others: Sequence[float]) -> float:
     return median(a / b for a, b in zip(mine, others, strict=True))
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cycle", description=__doc__)
-    parser.add_argument("--target", type=Path, help="measure this target, not the shipped one")
-    parser.add_argument("--drafter", type=Path, help="and this drafter")
-    parser.add_argument("--prompts", type=int, default=12, help="held-out prompts")
-    parser.add_argument("--rounds", type=int, default=3, help="over these prompts")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="limit of a reply")
-    parser.add_argument("--threads", type=int, default=1, help="compute threads")
-    parser.add_argument("--cores", type=int, default=2, help="that the process may use")
-    add_shape_options(parser)
-    parser.add_argument("--out", type=Path, help="file for the results")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

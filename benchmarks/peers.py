@@ -7,7 +7,6 @@ pair has random weights in a published shape (`benchmarks.shaped_peers`). Exit c
 missed.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ from benchmarks.peer_loops import (
 )
 from benchmarks.prompts import UNLIKE, Prompt, held_out_prompts
 from benchmarks.report import Check, environment, format_table, write_results
-from benchmarks.shape_options import add_shape_options
+from benchmarks.shape_options import pair_parser
 from dflash_app.engine.prompt import encode_prompt
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import DFlashAppError
@@ -72,7 +71,8 @@ class Runs:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write; the exit code is 1 where a bar is missed."""
-    options = _parse(argv)
+    parser = pair_parser("benchmarks.peers", __doc__, prompts=24, max_new_tokens=512)
+    options = parser.parse_args(argv)
     if options.shape is not None:
         return shaped_peers.run(options)
     use_cores(options.cores)
@@ -271,20 +271,6 @@ def _place(name: str) -> int:
         *(OUR_AR, ZLAB_AR, GENERATE, PROMPT_LOOKUP),
     )
     return order.index(name)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--target", type=Path, help="measure this target, not the shipped one")
-    parser.add_argument("--drafter", type=Path, help="and this drafter")
-    parser.add_argument("--prompts", type=int, default=24, help="held-out prompts")
-    parser.add_argument("--rounds", type=int, default=3, help="over these prompts")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="limit of a reply")
-    parser.add_argument("--threads", type=int, default=1, help="that every loop computes with")
-    parser.add_argument("--cores", type=int, default=2, help="that the process may use")
-    add_shape_options(parser)
-    parser.add_argument("--out", type=Path, help="file for the results")
-    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,29 @@
-"""The options of everything that measures random weights in a published shape."""
+"""The options of what measures a pair, and of random weights in a published shape."""
 
 import argparse
+from pathlib import Path
 
 LABEL = "cycle time, not quality: random weights, forced acceptance"
 DTYPES = ("bfloat16", "float16", "float32")
+
+
+def pair_parser(
+    program: str, description: str | None, *, prompts: int, max_new_tokens: int
+) -> argparse.ArgumentParser:
+    """What `peers` and `cycle` are asked; the numbers are defaults."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    parser.add_argument("--target", type=Path, help="measure this target, not the shipped one")
+    parser.add_argument("--drafter", type=Path, help="and this drafter")
+    parser.add_argument("--prompts", type=int, default=prompts, help="held-out prompts")
+    parser.add_argument("--rounds", type=int, default=3, help="over these prompts")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=max_new_tokens, help="limit of a reply"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="that everything computes with")
+    parser.add_argument("--cores", type=int, default=2, help="that the process may use")
+    parser.add_argument("--out", type=Path, help="file for the results")
+    add_shape_options(parser)
+    return parser
 
 
 def add_shape_options(parser: argparse.ArgumentParser) -> None:
