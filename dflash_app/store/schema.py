@@ -75,6 +75,33 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN drafter_path TEXT",
         "ALTER TABLE runs ADD COLUMN policy TEXT",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN owner TEXT",
+        """CREATE TABLE run_events (
+            run_id INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+            events BLOB NOT NULL
+        )""",
+        """CREATE TABLE chats (
+            id TEXT PRIMARY KEY,
+            owner TEXT,
+            title TEXT NOT NULL DEFAULT '',
+            renamed INTEGER NOT NULL DEFAULT 0,
+            settings TEXT NOT NULL DEFAULT '{}',
+            created_at TEXT NOT NULL,
+            updated_at TEXT NOT NULL
+        )""",
+        "CREATE INDEX chats_by_owner ON chats (owner, updated_at)",
+        """CREATE TABLE turns (
+            chat_id TEXT NOT NULL REFERENCES chats (id) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            role TEXT NOT NULL,
+            content TEXT,
+            run_id INTEGER,
+            finish_reason TEXT,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (chat_id, position)
+        )""",
+    ),
 )
 """Append only: users' databases hold what an entry once made, so a change is a new entry."""
 

@@ -27,6 +27,10 @@ def set_limit(page: Page, place: str, max_new_tokens: int) -> None:
     number = page.locator(f"#{place}-max-tokens input[type=number]")
     number.fill(str(max_new_tokens))
     number.press("Tab")
+    # The panel was opened a moment ago: only where its slider follows did the page take the value.
+    expect(page.locator(f"#{place}-max-tokens input[type=range]")).to_have_value(
+        str(max_new_tokens)
+    )
 
 
 def test_a_message_is_answered_with_live_figures(page: Page, app: RunningApp) -> None:

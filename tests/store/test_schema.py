@@ -12,7 +12,13 @@ from dflash_app.store.records import RunStart, start_row
 from dflash_app.store.runs import Store
 from dflash_app.store.schema import MIGRATIONS, schema_version
 
-FROZEN = ["f85bf80acca6ba81", "eec6356d00742884", "f05b6c3431ced158", "579c734eecd65174"]
+FROZEN = [
+    "f85bf80acca6ba81",
+    "eec6356d00742884",
+    "f05b6c3431ced158",
+    "579c734eecd65174",
+    "b1c938c10a7d1f58",
+]
 """One hash for each migration that users' databases may have had. Add to it, never change it."""
 
 SINCE_THIRD = ("rollback_kind", "quantization", "drafter_quantization", "trained_block_size")
