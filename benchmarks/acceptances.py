@@ -3,7 +3,7 @@
 Each reply is decoded plainly, and a block is drafted at every one of its tokens. Greedy decoding
 commits the same tokens whatever is drafted, so any draft length policy can be replayed over this
 exactly: a step of `w` drafts at token `t` has min(w, accepted[t]) accepted. The tests of the engine
-do so (`tests/engine/replay.py`).
+do so (`tests/engine/replay.py`). The drafter's confidence is recorded too, as a block's average.
 """
 
 import argparse
@@ -11,7 +11,8 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import mean
+from typing import Any, NamedTuple
 
 from benchmarks.prompts import Prompt, held_out_prompts
 from benchmarks.strange_prompts import strange_prompts
@@ -32,31 +33,43 @@ MAX_NEW_TOKENS = 400
 MAX_RUNNING_ON_TOKENS = 256
 
 
-def accepted_lengths(
+class Block(NamedTuple):
+    """What a full block would have come to at a token of a reply.
+
+    Attributes:
+        num_accepted: in [0, block size - 1], and no more than what is left of the reply.
+        confidence: the drafter's probability of its drafts, on average.
+    """
+
+    num_accepted: int
+    confidence: float
+
+
+def blocks_of(
     models: Any, prompt_ids: Sequence[int], max_new_tokens: int, *, stop: bool
-) -> list[int]:
-    """Drafts of a full block accepted after each token of a greedy reply.
+) -> list[Block]:
+    """A full block after each token of a greedy reply, but the last.
 
     Args:
         models: of the torch backend, with a drafter.
         prompt_ids: what is answered.
         max_new_tokens: limit of the reply.
         stop: end it at a stop token.
-
-    Returns:
-        A number for every token but the last, in [0, block size - 1], and no more than what is
-        left of the reply.
     """
     lane = models.open_lane(SamplingParams(), "dflash", None)
     lane.extend(prompt_ids)
     reply, drafts = [lane.first_token()], []
     while len(reply) < max_new_tokens and not (stop and reply[-1] in models.eos_ids):
-        drafts.append(lane.propose(models.block_size - 1).token_ids.tolist())
+        draft = lane.propose(models.block_size - 1)
+        drafts.append((draft.token_ids.tolist(), mean(draft.confidences.tolist())))
         length = lane.length
         reply.append(lane.verify(lane.propose(0)).bonus_id)
         lane.rewind(length + 1)
     lane.close()
-    return [_num_alike(drafted, reply[index + 1 :]) for index, drafted in enumerate(drafts)]
+    return [
+        Block(_num_alike(drafted, reply[index + 1 :]), confidence)
+        for index, (drafted, confidence) in enumerate(drafts)
+    ]
 
 
 def main() -> None:
@@ -69,12 +82,13 @@ def main() -> None:
     tokenizer = load_tokenizer(EMBEDDED_DIR / "target")
     own = [*held_out_prompts(NUM_PROMPTS), *strange_prompts()]
     running_on = [*held_out_prompts(NUM_RUNNING_ON)[1:], *strange_prompts()[::3]]
-    replies: dict[str, list[str]] = defaultdict(list)
+    replies: dict[str, list[dict[str, str]]] = defaultdict(list)
     for prompt in own:
-        replies[prompt.kind].append(_digits(models, tokenizer, prompt, MAX_NEW_TOKENS, stop=True))
+        reply = _recorded(models, tokenizer, prompt, MAX_NEW_TOKENS, stop=True)
+        replies[prompt.kind].append(reply)
     for prompt in running_on:
-        digits = _digits(models, tokenizer, prompt, MAX_RUNNING_ON_TOKENS, stop=False)
-        replies[RUNNING_ON].append(digits)
+        reply = _recorded(models, tokenizer, prompt, MAX_RUNNING_ON_TOKENS, stop=False)
+        replies[RUNNING_ON].append(reply)
     recorded = {
         "made_by": "python -m benchmarks.acceptances",
         "num_drafts": (models.block_size or 1) - 1,
@@ -83,13 +97,16 @@ def main() -> None:
     out.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
 
 
-def _digits(
+def _recorded(
     models: LoadedModels, tokenizer: Any, prompt: Prompt, max_new_tokens: int, *, stop: bool
-) -> str:
-    """One hexadecimal digit a token."""
+) -> dict[str, str]:
+    """One hexadecimal digit a token: drafts accepted, and fifteenths of confidence."""
     prompt_ids = encode_prompt(tokenizer, (Message("user", prompt.text),))
-    accepted = accepted_lengths(models, prompt_ids, max_new_tokens, stop=stop)
-    return "".join(f"{number:x}" for number in accepted)
+    blocks = blocks_of(models, prompt_ids, max_new_tokens, stop=stop)
+    return {
+        "accepted": "".join(f"{block.num_accepted:x}" for block in blocks),
+        "confidence": "".join(f"{round(15 * block.confidence):x}" for block in blocks),
+    }
 
 
 def _num_alike(one: Sequence[int], other: Sequence[int]) -> int:

@@ -4,6 +4,7 @@ Every width is lossless: a policy changes the time a reply takes and nothing els
 are not drawn at random. Where they are, the number of draws depends on the widths.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,7 @@ LEAST_LOSS = 0.1
 """Plain steps that a trial is taken to lose at least."""
 TRIAL_EVERY = 8
 """Plain steps in AR fallback between two thoughts of drafting again."""
-FAR_AHEAD = 2.0
+FAR_AHEAD = 1.5
 """Times AR's speed from which AR's cost is not measured anew: no error of it would matter."""
 
 SEEDED_NOTE = (
@@ -34,7 +35,13 @@ class DraftPolicy(Protocol):
     def num_draft(self) -> int:
         """Drafts wanted in the next step; 0 decodes one token plainly (AR)."""
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
+    def observe(
+        self,
+        num_drafted: int,
+        num_accepted: int,
+        step_s: float | None,
+        confidences: Sequence[float] | None = None,
+    ) -> str | None:
         """Learn from a step.
 
         Args:
@@ -42,6 +49,7 @@ class DraftPolicy(Protocol):
             num_accepted: of these; the bonus token is none of them.
             step_s: seconds of drafting, verification and rewind; None where the step was slowed by
                 what no later one does again.
+            confidences: the drafter's probability of each draft, or None.
 
         Returns:
             A sentence for the user where this step began something new, else None.
@@ -62,9 +70,15 @@ class FixedDrafts:
         """Drafts wanted in the next step."""
         return self.count
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
+    def observe(
+        self,
+        num_drafted: int,
+        num_accepted: int,
+        step_s: float | None,
+        confidences: Sequence[float] | None = None,
+    ) -> str | None:
         """Nothing is learnt and nothing changes."""
-        del num_drafted, num_accepted, step_s
+        del num_drafted, num_accepted, step_s, confidences
         return None
 
 
@@ -87,9 +101,15 @@ class SeededDrafts:
         """Drafts wanted in the next step."""
         return self._count
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
+    def observe(
+        self,
+        num_drafted: int,
+        num_accepted: int,
+        step_s: float | None,
+        confidences: Sequence[float] | None = None,
+    ) -> str | None:
         """The note, after the first step."""
-        del num_drafted, num_accepted, step_s
+        del num_drafted, num_accepted, step_s, confidences
         note, self._note = self._note, None
         return note
 
@@ -99,7 +119,7 @@ class AdaptiveDrafts:
 
     A step of `w` drafts commits E(w) tokens (`Survival`, from this run) and costs c(w)
     (`StepCosts`, from all runs of the pair); the largest E(w) / c(w) wins, and AR is 1 / c(0). What
-    is not chosen is not measured, so now and then a step is spent on the other side: a plain one
+    is not chosen is not measured, so now and then steps are spent on the other side: two plain ones
     while drafting, a drafted one in AR fallback. These trials may lose 1 % of the time. A lane that
     has fallen back keeps the drafter's context, so drafting can come back at any token.
 
@@ -124,6 +144,8 @@ class AdaptiveDrafts:
 
     def num_draft(self) -> int:
         """Drafts wanted in the next step; decides, so it is asked once a step."""
+        if self._is_trial and self._num_plain == 1 and not self._fallen_back:
+            return 0  # the plain trial's second step, which is measured
         self._is_trial = False
         unmeasured = self._costs.unmeasured
         if unmeasured is not None:
@@ -139,8 +161,18 @@ class AdaptiveDrafts:
             return other
         return present
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
+    def observe(
+        self,
+        num_drafted: int,
+        num_accepted: int,
+        step_s: float | None,
+        confidences: Sequence[float] | None = None,
+    ) -> str | None:
         """Learn from a step; returns why AR fallback began or ended with it, else None."""
+        if num_drafted == 0 and self._num_plain == 0:
+            # A block leaves the processor's caches to this step as no plain one does: a quarter
+            # slower on the embedded pair, and AR would look as much dearer than it is.
+            step_s = None
         if self._is_trial and num_drafted in self._costs.widths:
             loss = self._loss(num_drafted, 1.0 + num_accepted)
             # A plain step that gains must not pay for more: the way changes by drafted ones.
@@ -148,7 +180,7 @@ class AdaptiveDrafts:
         self._num_plain = 0 if num_drafted else self._num_plain + 1
         if step_s is not None:
             self._costs.observe(num_drafted, step_s)
-        self._survival.observe(num_drafted, num_accepted)
+        self._survival.observe(num_drafted, num_accepted, confidences)
         note, self._note = self._note, None
         return note
 

@@ -111,7 +111,9 @@ def _observe(policy: DraftPolicy, verified: Verified, step_s: float) -> str | No
     """Tell the policy of a step, and the user of what it began or spent on starting up."""
     # What a step costs that records is no measure of the next ones.
     steady_s = None if verified.startup_s else step_s
-    note = policy.observe(len(verified.drafted_ids), verified.num_accepted, steady_s)
+    note = policy.observe(
+        len(verified.drafted_ids), verified.num_accepted, steady_s, verified.confidences
+    )
     if verified.startup_s and note is None:
         return f"Start-up: {verified.startup_s:.2f} s of this step went into recording it."
     return note

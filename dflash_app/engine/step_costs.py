@@ -4,6 +4,8 @@ from math import exp, log
 
 NEEDED_STEPS = 6
 """Steps measured at width 0 and at the widest before any width is judged."""
+TURN = 2
+"""Of these, steps of one width in a row: plain ones after a block are no measure of plain ones."""
 LEAST_SHARE = 1 / 128
 """Share of a surprise that goes to the cost of a width measured often; of n steps, an n-th."""
 PACE_SHARE = 0.4
@@ -57,7 +59,7 @@ class StepCosts:
 
         The widest and AR take turns: a machine that becomes slow meanwhile makes both look so.
         """
-        width = min(self.widths[-1], 0, key=self._num_steps.__getitem__)
+        width = min(self.widths[-1], 0, key=lambda width: self._num_steps[width] // TURN)
         return width if self._num_steps[width] < NEEDED_STEPS else None
 
     def observe(self, width: int, step_s: float) -> None:

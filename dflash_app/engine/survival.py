@@ -14,6 +14,8 @@ KEPT_PER_TOKEN = 0.98
 counts for an eighth."""
 LEAST_EVIDENCE = 24.0
 """Drafts below which nothing is forgotten: what was seen last stays the best guess."""
+TRUST_WEIGHT = 16.0
+"""Drafts for which a run takes the drafter's confidence at its word, before any was looked at."""
 
 
 class Survival:
@@ -23,8 +25,10 @@ class Survival:
     the steps that got there (a discrete hazard). A step that verified fewer drafts says nothing of
     the later positions, and nothing is assumed: they lean on the rate of all positions.
 
-    The drafter's confidences are not used: they come back only after verification, for the drafts
-    that were verified, and there the outcome itself is known.
+    A block whose first draft is refused tells nothing of its others, and text that the drafter does
+    not know refuses one after the other. There its confidence in those others counts as if they had
+    been looked at, scaled by how often it was right in this run: low all along where the text is
+    unknown, and as ever where a single draft was wrong. Elsewhere the outcome itself is known.
 
     Args:
         num_drafts: of the widest step.
@@ -33,6 +37,8 @@ class Survival:
     def __init__(self, num_drafts: int) -> None:
         self._reached = [0.0] * num_drafts
         self._accepted = [0.0] * num_drafts
+        # Of the drafts that were looked at: the sum of their confidences, and how many were right.
+        self._trusted = self._right = TRUST_WEIGHT
         # Made when it is asked for: a plain step must cost next to nothing.
         self._expected: Sequence[float] = ()
         self._num_plain = 0
@@ -45,12 +51,15 @@ class Survival:
             self._estimate()
         return self._expected[width]
 
-    def observe(self, num_drafted: int, num_accepted: int) -> None:
+    def observe(
+        self, num_drafted: int, num_accepted: int, confidences: Sequence[float] | None = None
+    ) -> None:
         """Count a step.
 
         Args:
             num_drafted: drafts that were verified, at most `num_drafts`.
             num_accepted: of these.
+            confidences: the drafter's probability of each; None where it gives none.
         """
         if num_drafted == 0:
             self._num_plain += 1
@@ -62,6 +71,17 @@ class Survival:
             self._accepted[position] += 1.0
         if num_accepted < num_drafted:
             self._reached[num_accepted] += 1.0
+        if confidences is not None:
+            self._trusted += sum(confidences[: num_accepted + 1])
+            self._right += num_accepted
+            if num_accepted == 0:
+                self._count_unseen(confidences)
+
+    def _count_unseen(self, confidences: Sequence[float]) -> None:
+        trust = self._right / self._trusted
+        for position in range(1, len(confidences)):
+            self._reached[position] += 1.0
+            self._accepted[position] += min(1.0, trust * confidences[position])
 
     def _forget(self, num_tokens: int) -> None:
         self._num_plain, self._expected = 0, ()
@@ -70,6 +90,7 @@ class Survival:
             kept = max(KEPT_PER_TOKEN**num_tokens, LEAST_EVIDENCE / evidence)
             self._reached = [kept * count for count in self._reached]
             self._accepted = [kept * count for count in self._accepted]
+            self._trusted, self._right = kept * self._trusted, kept * self._right
 
     def _estimate(self) -> None:
         shared_rate = (sum(self._accepted) + PRIOR_WEIGHT * PRIOR_RATE) / (

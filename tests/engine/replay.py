@@ -1,8 +1,9 @@
 """Draft length policies over recorded acceptances and given step costs; no model, no clock.
 
 `acceptances.json` holds, for every token of a reply, how many drafts of a full block would have
-been accepted there (one hexadecimal digit; `python -m benchmarks.acceptances` makes it). What a
-step accepts depends on its token and width alone, so the replay is exact.
+been accepted there, and how sure the drafter was of them (a hexadecimal digit each; made by
+`python -m benchmarks.acceptances`). What a step accepts depends on its token and width alone, so
+the replay is exact, but for a confidence that is the block's average at every draft.
 """
 
 import json
@@ -15,7 +16,6 @@ from pathlib import Path
 from dflash_app.engine.policy import AdaptiveDrafts, DraftPolicy, FixedDrafts
 from dflash_app.engine.step_costs import StepCosts
 
-Reply = Sequence[int]
 Costs = Sequence[float]
 """Seconds of a step by its width, AR first."""
 Noise = Callable[[], float]
@@ -23,14 +23,37 @@ Noise = Callable[[], float]
 NUM_DRAFTS = 15
 
 
+@dataclass(frozen=True)
+class Reply:
+    """Blocks at every token of a reply.
+
+    Attributes:
+        accepted: of a full block.
+        confidences: the drafter's in each block; None where it tells none.
+    """
+
+    accepted: Sequence[int]
+    confidences: Sequence[float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.accepted)
+
+
 def recorded_replies() -> dict[str, list[Reply]]:
     """The embedded pair's, by kind of prompt."""
     recorded = json.loads((Path(__file__).parent / "acceptances.json").read_text(encoding="utf-8"))
     assert recorded["num_drafts"] == NUM_DRAFTS
     return {
-        kind: [[int(digit, 16) for digit in reply] for reply in replies]
+        kind: [
+            Reply(_digits(reply["accepted"]), [each / 15 for each in _digits(reply["confidence"])])
+            for reply in replies
+        ]
         for kind, replies in recorded["replies"].items()
     }
+
+
+def _digits(text: str) -> list[int]:
+    return [int(digit, 16) for digit in text]
 
 
 def chance_replies(rates: Sequence[float], num_tokens: int, count: int) -> list[Reply]:
@@ -44,7 +67,7 @@ def chance_replies(rates: Sequence[float], num_tokens: int, count: int) -> list[
         return number
 
     return [
-        [accepted(rates[token // 120 % len(rates)]) for token in range(num_tokens)]
+        Reply([accepted(rates[token // 120 % len(rates)]) for token in range(num_tokens)])
         for _ in range(count)
     ]
 
@@ -97,15 +120,32 @@ class Replayed:
     notes: list[tuple[int, str]] = field(default_factory=list)
 
 
-def replay(policy: DraftPolicy, reply: Reply, costs: Costs, noise: Noise = lambda: 1.0) -> Replayed:
-    """Decode one reply."""
+def replay(
+    policy: DraftPolicy,
+    reply: Reply,
+    costs: Costs,
+    noise: Noise = lambda: 1.0,
+    after_block: float = 1.0,
+) -> Replayed:
+    """Decode one reply.
+
+    Args:
+        policy: asked and told as `decode` does.
+        reply: what would be accepted.
+        costs: of the widths.
+        noise: of the times that the policy is told.
+        after_block: what a plain step takes that follows a block, in plain steps.
+    """
     done, token = Replayed(), 0
     while token < len(reply):
         width = policy.num_draft()
-        accepted = min(width, reply[token])
+        accepted = min(width, reply.accepted[token])
+        follows_block = bool(done.widths) and done.widths[-1] > 0
+        step_s = costs[width] * (after_block if follows_block and width == 0 else 1.0)
         done.widths.append(width)
-        done.seconds += costs[width]
-        if note := policy.observe(width, accepted, costs[width] * noise()):
+        done.seconds += step_s
+        sure = None if reply.confidences is None else [reply.confidences[token]] * width
+        if note := policy.observe(width, accepted, step_s * noise(), sure or None):
             done.notes.append((token, note))
         token += accepted + 1
     return done
@@ -149,6 +189,7 @@ def compare_policies(
     *,
     num_rounds: int = 2,
     num_warm_up: int = 3,
+    after_block: float = 1.0,
 ) -> dict[str, Totals]:
     """All replies in a random order, the kinds mixed; costs are learnt anew in each round.
 
@@ -161,10 +202,11 @@ def compare_policies(
         order = [(kind, reply) for kind, group in replies.items() for reply in group]
         source.shuffle(order)
         for _, reply in order[:num_warm_up]:
-            replay(AdaptiveDrafts(learnt), reply, costs, noise)
+            replay(AdaptiveDrafts(learnt), reply, costs, noise, after_block)
         for kind, reply in order:
             total = totals[kind]
             total.fixed += replay(FixedDrafts(NUM_DRAFTS), reply, costs).seconds
             total.ar += costs[0] * len(reply)
-            total.adaptive += replay(AdaptiveDrafts(learnt), reply, costs, noise).seconds
+            adaptive = replay(AdaptiveDrafts(learnt), reply, costs, noise, after_block)
+            total.adaptive += adaptive.seconds
     return totals

@@ -282,9 +282,15 @@ def test_a_step_that_records_is_told_and_is_no_measure_of_what_its_width_costs()
             return replace(verified, startup_s=0.4) if self.num_verified < 3 else verified
 
     class Watching(AdaptiveDrafts):
-        def observe(self, num_drafted: int, num_accepted: int, step_s: float | None) -> str | None:
+        def observe(
+            self,
+            num_drafted: int,
+            num_accepted: int,
+            step_s: float | None,
+            confidences: Sequence[float] | None = None,
+        ) -> str | None:
             seen.append((num_drafted, step_s))
-            return super().observe(num_drafted, num_accepted, step_s)
+            return super().observe(num_drafted, num_accepted, step_s, confidences)
 
     seen: list[tuple[int, float | None]] = []
     costs = StepCosts(3)

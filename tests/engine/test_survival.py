@@ -70,3 +70,35 @@ def test_plain_steps_alone_never_wipe_out_what_was_seen_last():
     for _ in range(5_000):
         survival.observe(0, 0)
     assert survival.expected_tokens(1) < 1.5
+
+
+def test_a_refused_block_is_judged_by_how_sure_the_drafter_was_of_its_other_drafts():
+    def after(confidence: float | None) -> float:
+        survival = Survival(15)
+        for _ in range(5):
+            survival.observe(15, 8, [0.95] * 15)
+        survival.observe(15, 0, None if confidence is None else [confidence] * 15)
+        return survival.expected_tokens(15)
+
+    assert after(0.2) < 0.6 * after(None)
+    assert after(0.9) == pytest.approx(after(None), rel=0.15)
+
+
+def test_confidence_counts_only_where_nothing_else_is_known():
+    told, untold = Survival(15), Survival(15)
+    for accepted in (1, 4, 15, 7):
+        told.observe(15, accepted, [0.1] * 15)
+        untold.observe(15, accepted)
+    assert told.expected_tokens(15) == untold.expected_tokens(15)
+
+
+def test_a_drafter_that_is_too_sure_is_believed_as_far_as_it_was_right():
+    source, survival, seen = random.Random(3), Survival(15), []
+    for step in range(300):
+        accepted = 0
+        while accepted < 15 and source.random() < 0.2:
+            accepted += 1
+        survival.observe(15, accepted, [0.95] * 15)
+        if step >= 50:
+            seen.append(survival.expected_tokens(15))
+    assert sum(seen) / len(seen) == pytest.approx(expected(0.2, 15), rel=0.15)

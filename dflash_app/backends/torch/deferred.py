@@ -6,7 +6,10 @@ from torch import Tensor
 from dflash_app.backends.torch.drafting import DraftingContext
 
 WAITING_TOKENS = 16
-"""Most tokens that wait, at most a common block's: so many at once cost hardly more than one."""
+"""Room for tokens that wait is made for so many at once; once made it is kept."""
+MOST_WAITING = 128
+"""Most tokens that wait, where plain steps follow plain steps: projecting takes its time, and the
+drafter's weights take the place of the target's in the processor's caches."""
 
 
 class DeferredContext:
@@ -22,7 +25,8 @@ class DeferredContext:
 
     def __init__(self, context: DraftingContext) -> None:
         self._context = context
-        self._waiting: Tensor | None = None
+        # [1, WAITING_TOKENS, taps * hidden] each.
+        self._waiting: list[Tensor] = []
         self._num_waiting = 0
 
     @property
@@ -40,11 +44,12 @@ class DeferredContext:
         if tapped.shape[1] > 1:
             self.projected().extend(tapped)
             return
-        if self._waiting is None:
-            self._waiting = tapped.new_empty(1, WAITING_TOKENS, tapped.shape[2])
-        self._waiting[:, self._num_waiting] = tapped[:, 0]
+        part, row = divmod(self._num_waiting, WAITING_TOKENS)
+        if part == len(self._waiting):
+            self._waiting.append(tapped.new_empty(1, WAITING_TOKENS, tapped.shape[2]))
+        self._waiting[part].narrow(1, row, 1).copy_(tapped)
         self._num_waiting += 1
-        if self._num_waiting == WAITING_TOKENS:
+        if self._num_waiting == MOST_WAITING:
             self.projected()
 
     def draft(self, block_embeddings: Tensor) -> Tensor:
@@ -59,7 +64,11 @@ class DeferredContext:
     @torch.inference_mode()
     def projected(self) -> DraftingContext:
         """The context itself, with nothing left to wait."""
-        if self._waiting is not None and self._num_waiting:
-            self._context.extend(self._waiting[:, : self._num_waiting])
+        if self._num_waiting:
+            waiting = self._waiting[0]
+            if self._num_waiting > WAITING_TOKENS:
+                waiting = torch.cat(self._waiting, dim=1)
+            self._context.extend(waiting[:, : self._num_waiting])
             self._num_waiting = 0
+            del self._waiting[1:]
         return self._context

@@ -151,7 +151,8 @@ class TorchLane:
             bonus = self._choose(logits)
             verified = Verified((), 0, int(bonus))
         if tapped is not None:
-            self._prefix.context.extend(tapped[:, : verified.num_accepted + 1])
+            kept = tapped[:, : verified.num_accepted + 1] if num_draft else tapped
+            self._prefix.context.extend(kept)
         self._prefix.token_ids += (self._anchor_id, *verified.drafted_ids)
         self._set_anchor(bonus, verified.bonus_id)
         return self._timed(verified)

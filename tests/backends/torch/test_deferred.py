@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dflash_app.backends.torch.deferred import WAITING_TOKENS, DeferredContext
+from dflash_app.backends.torch.deferred import MOST_WAITING, DeferredContext
 from dflash_app.backends.torch.models import TorchModels
 from dflash_app.engine.policy import AdaptiveDrafts
 from dflash_app.engine.speculative import decode
@@ -68,10 +68,10 @@ def test_single_tokens_wait_for_a_block_and_longer_pieces_do_not() -> None:
 def test_few_tokens_wait_however_long_a_run_stays_plain() -> None:
     log = Log()
     context = DeferredContext(log)
-    for number in range(3 * WAITING_TOKENS + 1):
+    for number in range(3 * MOST_WAITING + 1):
         context.extend(states(number))
-    assert log.pieces == [WAITING_TOKENS] * 3
-    assert context.length == 3 * WAITING_TOKENS + 1
+    assert log.pieces == [MOST_WAITING] * 3
+    assert context.length == 3 * MOST_WAITING + 1
 
 
 @pytest.mark.parametrize("length", range(6))
@@ -106,18 +106,21 @@ class InTurns:
     def num_draft(self) -> int:
         return next(self._widths)
 
-    def observe(self, num_drafted: int, num_accepted: int, step_s: float) -> None:
-        del num_drafted, num_accepted, step_s
+    def observe(self, *told: object) -> None:
+        del told
 
 
-@pytest.mark.parametrize("widths", [(0, 0, 0, 15), (3, 0, 15, 0, 0, 1), (*[0] * 20, 7)])
+@pytest.mark.parametrize(
+    "widths", [(0, 0, 0, 15), (3, 0, 15, 0, 0, 1), (*[0] * 20, 7), (*[0] * (MOST_WAITING + 3), 7)]
+)
 def test_a_lane_whose_draft_length_changes_is_lossless_and_its_context_is_whole(
     models: TorchModels, widths: tuple[int, ...]
 ) -> None:
+    num_tokens = max(90, len(widths) + 9)
     with closing(models.open_lane(GREEDY, "ar")) as lane:
-        truth = output(decode_with(models, lane, InTurns(0), 90))
+        truth = output(decode_with(models, lane, InTurns(0), num_tokens))
     lane = models.open_lane(GREEDY, "dflash")
-    events = decode_with(models, lane, InTurns(*widths), 90)
+    events = decode_with(models, lane, InTurns(*widths), num_tokens)
     assert output(events) == truth
     steps = [event for event in events if isinstance(event, StepDone)]
     assert {len(step.drafted_ids) for step in steps[: len(widths)]} == set(widths)
