@@ -1,7 +1,7 @@
 """One thread per device: runs jobs in order, hands their items over, drops them when told to.
 
-Why the queue of items is unbounded: a job puts out at most `max_new_tokens` small events, so the
-request itself is the bound; a bounded queue would let a slow page stall the device and its clock.
+Why `Items` are unbounded: a job puts out at most `max_new_tokens` small events, so the request
+itself is the bound; a bounded queue would let a slow page stall the device and its clock.
 """
 
 import time
@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread, current_thread
 from typing import Generic, TypeVar
 
+from dflash_app.engine.items import Items
 from dflash_app.engine.out_of_memory import is_out_of_memory
 from dflash_app.engine.stopping import current_stop
 from dflash_app.errors import DFlashAppError, GenerationFailed
@@ -157,7 +158,7 @@ class JobStream(Generic[T]):
     ) -> None:
         self._submit = submit
         self._make_iterator: Callable[[Job], Iterator[T]] | None = make_iterator
-        self._items: SimpleQueue[T | _End] = SimpleQueue()
+        self._items: Items[T | _End] = Items()
         self._job: Job | None = None
         self._done = False
 
@@ -184,7 +185,7 @@ class JobStream(Generic[T]):
             self._done = True
             if self._job is not None:
                 self._job.cancelled = True
-            self._items.put(_End())
+            self._items.put_last(_End())
 
     def __del__(self) -> None:
         self.close()
@@ -196,15 +197,13 @@ class JobStream(Generic[T]):
         self._submit(
             _Task(
                 run=lambda: _produce(job, items, make_iterator),
-                refuse=lambda error: items.put(_End(error)),
+                refuse=lambda error: items.put_last(_End(error)),
                 job=job,
             )
         )
 
 
-def _produce(
-    job: Job, items: "SimpleQueue[T | _End]", make_iterator: Callable[[Job], Iterator[T]]
-) -> None:
+def _produce(job: Job, items: Items[T | _End], make_iterator: Callable[[Job], Iterator[T]]) -> None:
     """Run a job to its end, on the worker thread; whatever happens, its reader gets an end."""
     job.queue_s = time.perf_counter() - job.submitted_s
     error: BaseException | None = None
@@ -215,10 +214,10 @@ def _produce(
             error = _translated(raised)
             # Frames of a failed run hold its caches: free them while the error is shown.
             traceback.clear_frames(raised.__traceback__)
-    items.put(_End(job.abort or error))
+    items.put_last(_End(job.abort or error))
 
 
-def _pump(job: Job, items: "SimpleQueue[T | _End]", iterator: Iterator[T]) -> None:
+def _pump(job: Job, items: Items[T | _End], iterator: Iterator[T]) -> None:
     try:
         for item in iterator:
             if job.cancelled:

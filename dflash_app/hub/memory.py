@@ -40,6 +40,7 @@ class Storing:
         fast_target: None where the target decodes through transformers.
         fast_drafter: the same of the drafter.
         snapshot: caches go back by copies of themselves.
+        writes_scores: attention writes its scores down in every family, as MLX does on the CPU.
     """
 
     dtype: str = "bfloat16"
@@ -48,6 +49,7 @@ class Storing:
     fast_target: FastPath | None = None
     fast_drafter: FastPath | None = None
     snapshot: bool = False
+    writes_scores: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,14 @@ def estimate(
     if storing.fast_drafter is not None:
         copies += drafter_copies(drafting, storing.fast_drafter, dtype)
     item_bytes, tapped = FLOAT_BYTES[dtype], tapped_size(drafting)
-    step = step_of(text, drafting, width, item_bytes, makes_masks=fast is not None)
+    step = step_of(
+        text,
+        drafting,
+        width,
+        item_bytes,
+        makes_masks=fast is not None,
+        writes_scores=storing.writes_scores,
+    )
     head_dim = int(text["head_dim"])
     return MemoryNeed(
         target_bytes=weight_bytes(weights, dtype, storing.quantization),

@@ -44,6 +44,7 @@ def step_of(
     item_bytes: int,
     *,
     makes_masks: bool,
+    writes_scores: bool = False,
 ) -> Step:
     """What a step of a pair needs.
 
@@ -53,6 +54,7 @@ def step_of(
         width: tokens of one verification.
         item_bytes: of one number.
         makes_masks: as the fast path does, of distances in int64.
+        writes_scores: heads x queries x keys, once; families of `_SCORES_WRITTEN` do so twice.
     """
     hidden, num_heads = int(text["hidden_size"]), int(text["num_attention_heads"])
     num_chosen = int(text.get("num_experts_per_tok") or text.get("top_k_experts") or 0)
@@ -62,7 +64,9 @@ def step_of(
     inner = max(int(text.get("intermediate_size") or 0), experts)
     states = 6 * hidden + 3 * num_heads * int(text["head_dim"]) + 3 * inner
     states += 2 * tapped_size(drafting)
-    scores = num_heads * (item_bytes + 4) if text["family"] in _SCORES_WRITTEN else 0
+    scores = num_heads * item_bytes if writes_scores else 0
+    if text["family"] in _SCORES_WRITTEN:
+        scores = num_heads * (item_bytes + 4)
     return Step(
         token_bytes=states * item_bytes,
         pair_bytes=item_bytes + (9 if makes_masks else 1) + scores,

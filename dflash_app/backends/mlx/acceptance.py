@@ -1,6 +1,7 @@
-"""Which drafts stand, and the target's own next token; all on the device, nothing evaluated."""
+"""Which drafts stand, and the target's own next token."""
 
 import secrets
+from collections.abc import Sequence
 
 import mlx.core as mx
 
@@ -26,26 +27,29 @@ class RandomState:
         return key
 
 
-def greedy_accept(draft_ids: mx.array, target_logits: mx.array) -> tuple[mx.array, mx.array]:
+def greedy_accept(draft_ids: Sequence[int], target_ids: Sequence[int]) -> tuple[int, int]:
     """Accept the longest drafted prefix that greedy target decoding would emit.
 
+    On the host: it has to read the drafts anyhow, and a handful of comparisons there costs less
+    than describing them to the device.
+
     Args:
-        draft_ids: [K] int32, drafted tokens after the anchor; K = 0 is plain decoding.
-        target_logits: [K + 1, V] float, target logits at the anchor and at each draft.
+        draft_ids: K drafted tokens after the anchor; K = 0 is plain decoding.
+        target_ids: K + 1, the target's own choice after the anchor and after each draft.
 
     Returns:
-        (num_accepted, bonus_id): int32 scalars on the device; accepted drafts in [0, K], bonus
-        excluded, and the target's own next token.
+        (num_accepted, bonus_id): accepted drafts in [0, K], bonus excluded, and the target's own
+        next token.
 
     Raises:
         ValueError: the lengths do not differ by exactly one.
 
     Source: Leviathan et al., arXiv:2211.17192, algorithm 1, at temperature 0.
     """
-    _check_lengths(draft_ids, target_logits)
-    target_ids = target_logits.argmax(axis=-1).astype(mx.int32)
-    num_accepted = _length_of_true_prefix(draft_ids == target_ids[:-1])
-    return num_accepted, mx.take(target_ids, num_accepted)
+    _check_lengths(len(draft_ids), len(target_ids))
+    pairs = enumerate(zip(draft_ids, target_ids, strict=False))
+    num_accepted = next((index for index, (a, b) in pairs if a != b), len(draft_ids))
+    return num_accepted, target_ids[num_accepted]
 
 
 def rejection_accept(
@@ -63,15 +67,15 @@ def rejection_accept(
         random: the request's random state.
 
     Returns:
-        (num_accepted, bonus_id): int32 scalars on the device, as in `greedy_accept`.
+        (num_accepted, bonus_id): as in `greedy_accept`, int32 scalars on the device, not evaluated.
 
     Raises:
         ValueError: the lengths do not differ by exactly one.
 
     Source: Leviathan et al., arXiv:2211.17192, algorithm 1; Chen et al., arXiv:2302.01318.
     """
-    _check_lengths(draft_ids, target_probs)
     num_draft = draft_ids.shape[0]
+    _check_lengths(num_draft, target_probs.shape[0])
     p = mx.take_along_axis(target_probs[:-1], draft_ids[:, None], axis=-1)[:, 0]
     q = mx.take_along_axis(draft_probs, draft_ids[:, None], axis=-1)[:, 0]
     u = mx.random.uniform(shape=q.shape, key=random.next_key())
@@ -175,9 +179,6 @@ def _length_of_true_prefix(matches: mx.array) -> mx.array:
     return matches.astype(mx.int32).cumprod(axis=0).sum().astype(mx.int32)
 
 
-def _check_lengths(draft_ids: mx.array, target_rows: mx.array) -> None:
-    if target_rows.shape[0] != draft_ids.shape[0] + 1:
-        raise ValueError(
-            f"{draft_ids.shape[0]} drafts need {draft_ids.shape[0] + 1} target rows, "
-            f"not {target_rows.shape[0]}"
-        )
+def _check_lengths(num_draft: int, num_rows: int) -> None:
+    if num_rows != num_draft + 1:
+        raise ValueError(f"{num_draft} drafts need {num_draft + 1} target rows, not {num_rows}")

@@ -101,6 +101,17 @@ class MlxBackend:
         Raises:
             PairNotReady, LoadError, BackendUnavailable.
         """
+        return self._open(pair, options, None)
+
+    def load_beside(self, pair: Pair, options: LoadOptions, host: LoadedPair) -> LoadedPair:
+        """Load a pair on the thread of another, which owns all its arrays; see `BesideLoader`.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable.
+        """
+        return self._open(pair, options, host)
+
+    def _open(self, pair: Pair, options: LoadOptions, host: LoadedPair | None) -> LoadedPair:
         target_dir, drafter_dir = self._folders(pair, options)
         _import_mlx()
         from dflash_app.drafters.tokenizer import load_tokenizer
@@ -114,6 +125,7 @@ class MlxBackend:
                 f"Pair {pair.name!r} cannot be loaded through MLX ({summary}): download it again, "
                 "or use the torch backend."
             ),
+            host=host,
         )
 
     def _folders(self, pair: Pair, options: LoadOptions) -> tuple[Path, Path | None]:

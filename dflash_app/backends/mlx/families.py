@@ -1,4 +1,4 @@
-"""The target families: how each goes back after a rejected draft, and what mlx-lm calls it.
+"""The targets: how each family goes back after a rejected draft, and what mlx-lm reads of it.
 
 The table needs no tensor library: the list of pairs asks it too.
 """
@@ -42,6 +42,9 @@ _MLX_LM_NAMES = {
 }
 """Text models that mlx-lm knows by another name."""
 
+_READ_METHODS = ("mxfp4", "mxfp8", "awq", "gptq", "compressed-tensors", "modelopt")
+"""Of `quantization_config`: what mlx-lm turns into its own formats; it refuses variants itself."""
+
 
 def rollback_of(model_type: str | None) -> RollbackKind:
     """How a family goes back.
@@ -73,12 +76,29 @@ def check_family(config: Mapping[str, Any]) -> RollbackKind:
         How its family goes back.
 
     Raises:
-        UnsupportedFormat: the family is not in the table, or has a part that mlx-lm ignores.
+        UnsupportedFormat: the family is not in the table, has a part that mlx-lm ignores, or is
+            stored as what it does not read.
     """
     kind = rollback_of(config.get("model_type"))
+    stored = stored_as(config)
+    if stored is not None and "quantization" not in config and stored not in _READ_METHODS:
+        raise UnsupportedFormat(
+            f"This target is stored as {stored}, which mlx-lm does not read: choose an "
+            "mlx-community conversion, or use the torch backend."
+        )
     if config.get("model_type") in ("qwen3", "qwen3_moe") and config.get("use_sliding_window"):
         raise UnsupportedFormat(
             "This target has sliding windows, which mlx-lm ignores in its family: use the torch "
             "backend."
         )
     return kind
+
+
+def stored_as(config: Mapping[str, Any]) -> str | None:
+    """What a checkpoint's weights are stored as: "4bit", "mxfp4"; None where they are full."""
+    own = config.get("quantization")
+    if isinstance(own, dict):
+        mode = own.get("mode", "affine")
+        return f"{own.get('bits', 4)}bit" if mode == "affine" else str(mode)
+    foreign = config.get("quantization_config")
+    return str(foreign.get("quant_method")) if isinstance(foreign, dict) else None

@@ -23,8 +23,6 @@ from dflash_app.request import SamplingParams
 
 WAITING_TOKENS = 16
 """Most tokens whose states wait for a block: so many at once cost hardly more than one."""
-_CONFIDENCE_SCALE = 1_000_000
-"""Confidences cross to the host as millionths, in the same integer array as the tokens."""
 
 
 class MlxLane:
@@ -62,7 +60,6 @@ class MlxLane:
         self._works_ahead = alone and drafter is None and self._prefix.cache.takes_back_one_token
         # The token after the anchor, where its step was started ahead: the cache holds the anchor.
         self._next: mx.array | None = None
-        self._anchor_host_id: int | None = None
         self._slot = slot
         # False while the caches may hold what is not in the prefix's ids, or half a forward.
         self._settled = True
@@ -74,7 +71,7 @@ class MlxLane:
         if drafter is not None:
             self._num_masks = (block_size or drafter.config.block_size) - 1
         self._last_logits: mx.array | None = None
-        self._anchor: mx.array | None = None
+        self._anchor_id: int | None = None
         # The tokens in the cache, kept only where a penalty asks what came before.
         self._history: mx.array | None = None
         if sampling.penalises:
@@ -109,31 +106,30 @@ class MlxLane:
             raise ValueError("extend() a prompt before asking for the first token")
         logits = self._penalised(self._last_logits)
         if self._sampling.greedy:
-            token = logits.argmax(axis=-1).astype(mx.int32)
+            token = logits.argmax(axis=-1)
         else:
             token = draw(sampling_probs(logits, self._sampling), self._random)
         self._last_logits = None
-        self._anchor = token
-        self._anchor_host_id = _read(token)
-        return self._anchor_host_id
+        self._anchor_id = _read(token)
+        return self._anchor_id
 
     def propose(self, num_draft: int) -> Proposal:
         """Draft `num_draft` tokens after the anchor; 0 drafts nothing (AR).
 
         The query is as wide as the block whatever `num_draft` is: the drafter was trained so.
         """
-        anchor = self._anchor_id()
+        anchor_id = self._require_anchor()
         if num_draft == 0 or self._drafter is None:
-            return Proposal(anchor[:0])
+            return Proposal(mx.array([], dtype=mx.int32))
         self._project()
-        masks = mx.full((self._num_masks,), self._drafter.config.mask_token_id, dtype=mx.int32)
-        block = mx.concatenate([anchor, masks])[None]
+        masks = [self._drafter.config.mask_token_id] * self._num_masks
+        block = mx.array([[anchor_id, *masks]], dtype=mx.int32)
         hidden = self._drafter.draft(
             self._drafter.embed(block, self._target.embedding), self._prefix.context, self.length
         )
         proposal = self._drafter.propose(
             hidden[0, :num_draft],
-            anchor,
+            block[0, :1],
             self._target.head,
             None if self._sampling.greedy else self._sample,
         )
@@ -148,17 +144,16 @@ class MlxLane:
         if self._works_ahead:
             return self._step_ahead()
         self._settled = False
-        num_draft = draft.token_ids.shape[0]
-        ids = mx.concatenate([self._anchor_id(), draft.token_ids])
+        anchor_id, num_draft = self._require_anchor(), draft.token_ids.shape[0]
+        ids = mx.concatenate([mx.array([anchor_id], dtype=mx.int32), draft.token_ids])
         logits, tapped = self._target.forward(ids, self._prefix.cache, num_draft + 1, self._taps)
         self._remember(ids)
-        num_accepted, bonus = self._accept(draft, self._penalised(logits))
-        anchor_id, verified = _to_host(ids, draft.confidences, num_accepted, bonus)
+        verified = self._accept(draft, self._penalised(logits))
         if tapped is not None:
             self._append_context(tapped[:, : verified.num_accepted + 1])
             self._start(self._prefix.context.arrays())
         self._prefix.token_ids += (anchor_id, *verified.drafted_ids)
-        self._anchor = bonus[None]
+        self._anchor_id = verified.bonus_id
         return verified
 
     def rewind(self, length: int) -> None:
@@ -178,30 +173,30 @@ class MlxLane:
             self._take_back()
             self._slot.put(self._prefix)
         self._prefix, self._slot = new_prefix(self._target.new_cache()), None
-        self._last_logits = self._anchor = self._next = self._history = None
+        self._last_logits = self._anchor_id = self._next = self._history = None
 
     def _step_ahead(self) -> Verified:
         """One step of plain decoding, read while the device computes the one after it."""
-        if self._anchor_host_id is None:
-            raise ValueError("first_token() makes the anchor: call it before decoding")
+        anchor_id = self._require_anchor()
         self._settled = False
-        bonus = self._feed(self._anchor_id()) if self._next is None else self._next
-        self._prefix.token_ids.append(self._anchor_host_id)
-        self._next = None
+        bonus, self._next = self._next, None
+        if bonus is None:
+            bonus = self._feed(mx.array([anchor_id], dtype=mx.int32))
+        self._prefix.token_ids.append(anchor_id)
         if self.length < self._target.context_length:
             self._next = self._feed(bonus)
             mx.async_eval(self._next)
-        self._anchor, self._anchor_host_id = bonus, _read(bonus)
+        self._anchor_id = _read(bonus)
         self._settled = True
-        return Verified((), 0, self._anchor_host_id)
+        return Verified((), 0, self._anchor_id)
 
     def _feed(self, token: mx.array) -> mx.array:
-        """The token, [1] int32, after one that goes into the cache."""
+        """The token, [1] integer, after one that goes into the cache."""
         logits, _ = self._target.forward(token, self._prefix.cache, 1)
         self._remember(token)
         logits = self._penalised(logits)
         if self._sampling.greedy:
-            return logits.argmax(axis=-1).astype(mx.int32)
+            return logits.argmax(axis=-1)
         return draw(sampling_probs(logits, self._sampling), self._random)
 
     def _take_back(self) -> None:
@@ -219,12 +214,24 @@ class MlxLane:
         else:
             mx.eval(arrays)
 
-    def _accept(self, draft: Proposal, logits: mx.array) -> tuple[mx.array, mx.array]:
+    def _accept(self, draft: Proposal, logits: mx.array) -> Verified:
+        """Decide what stands; waits for the device once, for all that is read."""
         if self._sampling.greedy:
-            return greedy_accept(draft.token_ids, logits)
-        probs = sampling_probs(logits, self._sampling)
+            target_ids = logits.argmax(axis=-1)
+            mx.eval(target_ids, draft)
+            drafted_ids = _listed(draft.token_ids)
+            num_accepted, bonus_id = greedy_accept(drafted_ids, _listed(target_ids))
+        else:
+            decided = self._accept_drawn(draft, sampling_probs(logits, self._sampling))
+            mx.eval(decided, draft)
+            drafted_ids = _listed(draft.token_ids)
+            num_accepted, bonus_id = map(_read, decided)
+        confidences = None if draft.confidences is None else tuple(_listed(draft.confidences))
+        return Verified(tuple(drafted_ids), num_accepted, bonus_id, confidences)
+
+    def _accept_drawn(self, draft: Proposal, probs: mx.array) -> tuple[mx.array, mx.array]:
         if draft.probs is None:
-            return mx.array(0, dtype=mx.int32), draw(probs, self._random)[0]
+            return mx.array(0), draw(probs, self._random)[0]
         return rejection_accept(draft.token_ids, draft.probs, probs, self._random)
 
     def _sample(self, scores: mx.array) -> tuple[mx.array, mx.array]:
@@ -233,7 +240,7 @@ class MlxLane:
 
     def _remember(self, ids: mx.array) -> None:
         if self._history is not None:
-            self._history = mx.concatenate([self._history, ids])
+            self._history = mx.concatenate([self._history, ids.astype(mx.int32)])
 
     def _penalised(self, logits: mx.array) -> mx.array:
         """The target's logits of the last positions under what came before each of them."""
@@ -258,29 +265,17 @@ class MlxLane:
             states = mx.concatenate(pieces, axis=1)
             context.append(self._drafter.project_context(states, context.length))
 
-    def _anchor_id(self) -> mx.array:
-        """[1] int32."""
-        if self._anchor is None:
-            raise ValueError("first_token() makes the anchor: call it before drafting")
-        return self._anchor
+    def _require_anchor(self) -> int:
+        if self._anchor_id is None:
+            raise ValueError("first_token() makes the anchor: call it before decoding")
+        return self._anchor_id
 
 
-def _read(token: mx.array) -> int:
-    token_id: Any = token.item()
-    return int(token_id)
+def _read(scalar: mx.array) -> int:
+    value: Any = scalar.item()
+    return int(value)
 
 
-def _to_host(
-    ids: mx.array, confidences: mx.array | None, num_accepted: mx.array, bonus: mx.array
-) -> tuple[int, Verified]:
-    """Read the anchor and the drafts, acceptance, bonus and confidences in one transfer."""
-    num_draft = ids.shape[0] - 1
-    parts = [mx.stack([num_accepted, bonus]), ids]
-    if confidences is not None:
-        parts.append((confidences * _CONFIDENCE_SCALE).astype(mx.int32))
-    read: Any = mx.concatenate(parts).tolist()
-    accepted, bonus_id, anchor_id, *rest = read
-    scaled = None
-    if confidences is not None:
-        scaled = tuple(value / _CONFIDENCE_SCALE for value in rest[num_draft:])
-    return anchor_id, Verified(tuple(rest[:num_draft]), accepted, bonus_id, scaled)
+def _listed(array: mx.array) -> list[Any]:
+    values: Any = array.tolist()
+    return list(values)

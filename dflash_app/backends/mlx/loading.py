@@ -13,6 +13,8 @@ from dflash_app.backends.mlx.config import read_config
 from dflash_app.backends.mlx.device import choose_device, say_device
 from dflash_app.backends.mlx.dflash import DFlashDrafter
 from dflash_app.backends.mlx.dflash2 import new_drafter
+from dflash_app.backends.mlx.families import stored_as
+from dflash_app.backends.mlx.layout import lay_out_for_products
 from dflash_app.backends.mlx.memory import (
     FOR_MLX,
     check_room,
@@ -22,7 +24,7 @@ from dflash_app.backends.mlx.memory import (
     set_memory_limits,
 )
 from dflash_app.backends.mlx.models import MlxModels
-from dflash_app.backends.mlx.quantization import check_name, check_storage, quantize, stored_as
+from dflash_app.backends.mlx.quantization import check_name, check_storage, quantize
 from dflash_app.backends.mlx.target import MlxTarget
 from dflash_app.backends.mlx.weights import named_arrays
 from dflash_app.drafters.checkpoint import open_checkpoint
@@ -70,11 +72,11 @@ def load_models(
     wanted_dir = drafter_dir if options.drafter else None
     need = estimate_pair(target_dir, wanted_dir, options, say_dtype(dtype))
     free = free_bytes(limits)
-    if target is None:
-        check_room(need, free)
-        target = load_target(target_dir, dtype, options.quantization)
-    elif free is not None:
+    if target is not None and free is not None:
         free += target.memory_bytes()
+    check_room(need, free)
+    if target is None:
+        target = load_target(target_dir, dtype, options.quantization)
     drafter = None
     if wanted_dir is not None:
         drafter = load_drafter(wanted_dir, dtype, options.drafter_quantization)
@@ -126,6 +128,7 @@ def load_target(folder: Path, dtype: mx.Dtype, quantization: str | None = None) 
     if quantization is not None:
         quantize(model, quantization)
         stored = quantization
+    lay_out_for_products(model)
     _settle(model, f"the target in {folder}")
     return MlxTarget(model, config, eos_ids=read_eos_ids(folder, config), quantization=stored)
 
@@ -157,6 +160,7 @@ def load_drafter(folder: Path, dtype: mx.Dtype, quantization: str | None = None)
     drafter.eval()
     if quantization is not None:
         quantize(drafter, quantization)
+    lay_out_for_products(drafter)
     _settle(drafter, f"the drafter in {folder}")
     return drafter
 

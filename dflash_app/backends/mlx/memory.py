@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
+from dflash_app.backends.mlx.device import choose_device, say_device
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import LoadError
 from dflash_app.hub.free_memory import free_ram_bytes
@@ -94,6 +95,7 @@ def estimate_pair(
         dtype=dtype,
         quantization=options.quantization,
         drafter_quantization=options.drafter_quantization,
+        writes_scores=say_device(choose_device(options.device)) == "cpu",
     )
     try:
         return estimate(

@@ -68,7 +68,6 @@ class MlxModels:
             _rounding_warning(self.dtype),
             room,
             _width_warning(target.quantization) if drafter is not None else None,
-            None if limits is None else f"{limits}.",
         )
         self.warnings = tuple(sentence for sentence in said if sentence)
         self.need_savepoints = needs_savepoints(target.new_cache())

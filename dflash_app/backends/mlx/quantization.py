@@ -6,6 +6,7 @@ from typing import Any
 
 from mlx import nn
 
+from dflash_app.backends.mlx.families import stored_as
 from dflash_app.errors import UnsupportedFormat
 
 BITS = {"4bit": 4, "8bit": 8}
@@ -14,22 +15,9 @@ BITS = {"4bit": 4, "8bit": 8}
 GROUP_SIZE = 64
 """Weights that share a scale; mlx-lm's and mlx-community's default."""
 
-_READ_METHODS = ("mxfp4", "mxfp8", "awq", "gptq", "compressed-tensors", "modelopt")
-"""Of `quantization_config`: what mlx-lm turns into its own formats; it refuses variants itself."""
-
-
-def stored_as(config: Mapping[str, Any]) -> str | None:
-    """What a checkpoint's weights are stored as: "4bit", "mxfp4"; None where they are full."""
-    own = config.get("quantization")
-    if isinstance(own, dict):
-        mode = own.get("mode", "affine")
-        return f"{own.get('bits', 4)}bit" if mode == "affine" else str(mode)
-    foreign = config.get("quantization_config")
-    return str(foreign.get("quant_method")) if isinstance(foreign, dict) else None
-
 
 def check_storage(folder: Path, config: Mapping[str, Any], quantization: str | None) -> None:
-    """Refuse a quantisation that cannot be read or made here.
+    """Refuse to quantise what is quantised already.
 
     Args:
         folder: of the target.
@@ -43,12 +31,6 @@ def check_storage(folder: Path, config: Mapping[str, Any], quantization: str | N
     if quantization is not None and stored is not None:
         raise UnsupportedFormat(
             f"The target in {folder} is stored as {stored} already: leave the precision on auto."
-        )
-    foreign = stored if "quantization" not in config else None
-    if foreign is not None and foreign not in _READ_METHODS:
-        raise UnsupportedFormat(
-            f"The target in {folder} is stored as {foreign}, which mlx-lm does not read: choose an "
-            "mlx-community conversion, or use the torch backend."
         )
 
 

@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,10 +16,17 @@ import pytest
 
 from dflash_app.backends.mlx import backend as module
 from dflash_app.backends.mlx.backend import MlxBackend
+from dflash_app.backends.mlx.lane import MlxLane
 from dflash_app.backends.torch.backend import TorchBackend
 from dflash_app.backends.torch.checkpoint import save_drafter
 from dflash_app.engine.protocol import LoadedPair, LoadOptions, PairChecker, SupportTeller
-from dflash_app.errors import BackendUnavailable, LoadError, PairNotReady, UnsupportedFormat
+from dflash_app.errors import (
+    BackendUnavailable,
+    GenerationFailed,
+    LoadError,
+    PairNotReady,
+    UnsupportedFormat,
+)
 from dflash_app.events import Finished, PrefillDone, StepDone, TextDelta
 from dflash_app.registry.load import load_registry
 from dflash_app.registry.pair import ModelRef, Pair
@@ -189,6 +197,28 @@ def test_choosing_the_other_backend_frees_what_the_first_held(settings: Settings
         assert (recorded.start.backend, recorded.start.device) == ("mlx", "cpu")
 
 
+def test_choosing_the_other_backend_ends_a_run_in_its_middle_and_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewind = MlxLane.rewind
+
+    def slowly(lane: MlxLane, length: int) -> None:
+        time.sleep(0.1)  # or the reply would be done before the choice
+        rewind(lane, length)
+
+    monkeypatch.setattr(MlxLane, "rewind", slowly)
+    with closing(open_workspace(settings)) as workspace:
+        first = workspace.loaded("embedded", LoadOptions(), "mlx")
+        events = workspace.run(first, request(QUESTIONS[0], "ar"), source="chat")
+        next(events)
+        second = workspace.loaded("embedded", LoadOptions(num_threads=1), "torch")
+        with pytest.raises(GenerationFailed, match="unloaded while it was working: load it"):
+            list(events)
+        (recorded,) = workspace.store.list_runs(RunFilter(), limit=1)
+        assert recorded.finish_reason == "failed"
+        assert tokens(second, request(QUESTIONS[1]))
+
+
 def test_an_app_without_mlx_decodes_and_shows_its_page_and_says_how_to_get_it(
     settings: Settings,
 ) -> None:
@@ -217,12 +247,15 @@ def test_an_app_without_mlx_decodes_and_shows_its_page_and_says_how_to_get_it(
     assert "mlx: MLX is not installed: run `pip install '.[mlx]'`" in done.stderr
 
 
-def test_it_tells_which_pairs_it_cannot_run_without_loading_mlx(pair: Pair) -> None:
+def test_it_tells_which_pairs_it_cannot_run_without_loading_mlx(pair: Pair, tmp_path: Path) -> None:
     backend = MlxBackend()
     assert isinstance(backend, SupportTeller)
     assert backend.unsupported_reason(pair, None, None) is None
     foreign = pair.model_copy(update={"family": "deepseek_v4"})
     assert "torch backend" in str(backend.unsupported_reason(foreign, None, None))
+    config = {"model_type": "qwen3", "quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "stored as bitsandbytes" in str(backend.unsupported_reason(pair, tmp_path, None))
 
 
 def test_importing_the_backend_and_asking_it_imports_no_tensor_library() -> None:
