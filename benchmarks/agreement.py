@@ -2,7 +2,9 @@
 
 The same prompts, one after the other and in an order that rotates: as the benchmarks decode them,
 as the chat does, in a race, and by `dflash-app generate` in a process of its own, with the same
-number of threads. Each figure is the surface's own `decode_tok_s`, taken on the decoding thread.
+number of threads. The order of the modes, and so of the race's lanes, alternates. Each figure is
+the surface's own `decode_tok_s`, taken on the decoding thread, and the race's speedup is held
+against that of runs one after the other.
 Replies do not end before their limit: what a short one gives away to its first step is no speed.
 """
 
@@ -27,20 +29,23 @@ from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.errors import DFlashAppError
 from dflash_app.events import DecodeEvent
 from dflash_app.metrics import summarize
-from dflash_app.race import warm_up
+from dflash_app.race import RaceLane, warm_up
 from dflash_app.request import GenerationRequest, Message, Mode
 from dflash_app.settings import load_settings
 from dflash_app.workspace import Workspace, open_workspace
 
 ROOT = Path(__file__).parent.parent
 PAIR = "endless"
-BENCHMARK = "benchmark"
+BENCHMARK, RACE = "benchmark", "race"
 MAX_DIFFERENCE = 0.10
 NUM_WARM_UP = 2
 
+SPEEDUP = "speedup"
+
 Speeds = dict[Mode, float | None]
 """decode_tok_s by mode."""
-Surface = Callable[[Prompt], Speeds]
+Surface = Callable[[Prompt, Sequence[Mode]], Speeds]
+"""Asks a prompt in each mode, in that order."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,15 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=options.threads,
         )
     checks = judge(results)
-    header = (
-        "surface",
-        *(f"{mode}, {what}" for mode in MODES for what in ("tok/s", "/ benchmark")),
-    )
+    header = ["surface"]
+    for mode in MODES:
+        header += [f"{mode}, tok/s", "/ benchmark"]
     rows = [
-        (name, *(cell for mode in MODES for cell in row[mode].values()))
+        (name, *(cell for figures in row.values() for cell in figures.values()))
         for name, row in results["surfaces"].items()
     ]
-    print(format_table(header, rows))
+    print(format_table([*header, SPEEDUP, "/ benchmark"], rows))
     print("\n".join(str(check) for check in checks))
     if options.out is not None:
         write_results(options.out, {**environment(), **results}, checks)
@@ -88,80 +92,99 @@ def measure(
         threads: that every surface computes with.
     """
     options = LoadOptions(device="cpu", dtype="float32", num_threads=threads)
-    found: dict[str, dict[Mode, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
     with closing(open_workspace(load_settings(home))) as workspace:
         loaded = workspace.loaded(PAIR, options)
         surfaces: dict[str, Surface] = {
-            BENCHMARK: lambda prompt: {
-                mode: decode(loaded, prompt, mode, max_new_tokens)[0].decode_tok_s for mode in MODES
+            BENCHMARK: lambda prompt, modes: {
+                mode: decode(loaded, prompt, mode, max_new_tokens)[0].decode_tok_s for mode in modes
             },
-            "chat": lambda prompt: _chat(workspace, loaded, prompt, max_new_tokens),
-            "race": lambda prompt: _race(workspace, loaded, prompt, max_new_tokens),
-            "command line": lambda prompt: {
-                mode: _command(home, prompt, mode, max_new_tokens, threads) for mode in MODES
+            "chat": lambda prompt, modes: _chat(workspace, loaded, prompt, modes, max_new_tokens),
+            RACE: lambda prompt, modes: _race(workspace, loaded, prompt, modes, max_new_tokens),
+            "command line": lambda prompt, modes: {
+                mode: _command(home, prompt, mode, max_new_tokens, threads) for mode in modes
             },
         }
         for prompt in prompts[:NUM_WARM_UP]:
-            surfaces[BENCHMARK](prompt)
+            surfaces[BENCHMARK](prompt, MODES)
         names = list(surfaces)
         for number in range(rounds):
             for position, prompt in enumerate(prompts):
                 first = (number + position) % len(names)
+                modes = MODES if (number + position) % 2 == 0 else MODES[::-1]
                 for name in names[first:] + names[:first]:
-                    for mode, tok_s in surfaces[name](prompt).items():
-                        found[name][mode].append(tok_s)
+                    speeds = surfaces[name](prompt, modes)
+                    for mode in MODES:
+                        found[name][mode].append(speeds[mode])
+                    found[name][SPEEDUP].append(_ratio(speeds["dflash"], speeds["ar"]))
     return {
         "threads": threads,
         "num_prompts": len(prompts),
         "num_runs_each": rounds * len(prompts),
         "max_new_tokens": max_new_tokens,
         "surfaces": {
-            name: {mode: _against(found[name][mode], found[BENCHMARK][mode]) for mode in MODES}
+            name: {
+                **{mode: _against(found[name][mode], found[BENCHMARK][mode]) for mode in MODES},
+                SPEEDUP: _against(found[name][SPEEDUP], found[BENCHMARK][SPEEDUP], "median"),
+            }
             for name in names
         },
     }
 
 
 def judge(results: Mapping[str, Any]) -> list[Check]:
-    """How far each surface's median paired ratio is from 1."""
+    """How far each surface's median paired ratio is from 1; of speedups, the race's."""
     checks = []
     for name, row in results["surfaces"].items():
-        for mode, figures in row.items():
-            if name != BENCHMARK:
+        for what, figures in row.items():
+            if name != BENCHMARK and (what != SPEEDUP or name == RACE):
                 ratio = figures["of_benchmark"]
                 away = None if ratio is None else abs(ratio - 1.0)
                 checks.append(
-                    Check(f"{name}, {mode}: off the benchmark by", away, "at most", MAX_DIFFERENCE)
+                    Check(f"{name}, {what}: off the benchmark by", away, "at most", MAX_DIFFERENCE)
                 )
     return checks
 
 
 def _against(
-    mine: Sequence[float | None], benchmark: Sequence[float | None]
+    mine: Sequence[float | None], benchmark: Sequence[float | None], name: str = "median_tok_s"
 ) -> dict[str, float | None]:
     pairs = zip(mine, benchmark, strict=True)
-    return {
-        "median_tok_s": middle(mine),
-        "of_benchmark": middle(a / b if a and b else None for a, b in pairs),
-    }
+    return {name: middle(mine), "of_benchmark": middle(_ratio(a, b) for a, b in pairs)}
 
 
-def _chat(workspace: Workspace, loaded: LoadedPair, prompt: Prompt, max_new_tokens: int) -> Speeds:
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one and other else None
+
+
+def _chat(
+    workspace: Workspace,
+    loaded: LoadedPair,
+    prompt: Prompt,
+    modes: Sequence[Mode],
+    max_new_tokens: int,
+) -> Speeds:
     return {
         mode: summarize(
             list(workspace.run(loaded, _request(prompt, mode, max_new_tokens), source="chat"))
         ).decode_tok_s
-        for mode in MODES
+        for mode in modes
     }
 
 
-def _race(workspace: Workspace, loaded: LoadedPair, prompt: Prompt, max_new_tokens: int) -> Speeds:
-    requests = [_request(prompt, mode, max_new_tokens) for mode in MODES]
-    warm_up(loaded, requests)
+def _race(
+    workspace: Workspace,
+    loaded: LoadedPair,
+    prompt: Prompt,
+    modes: Sequence[Mode],
+    max_new_tokens: int,
+) -> Speeds:
+    requests = [_request(prompt, mode, max_new_tokens) for mode in modes]
+    warm_up([RaceLane(loaded, request) for request in requests])
     events: dict[int, list[DecodeEvent]] = defaultdict(list)
     for lane, event in workspace.race(loaded, requests):
         events[lane].append(event)
-    return {mode: summarize(events[lane]).decode_tok_s for lane, mode in enumerate(MODES)}
+    return {mode: summarize(events[lane]).decode_tok_s for lane, mode in enumerate(modes)}
 
 
 def _command(

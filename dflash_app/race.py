@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from dflash_app.engine.protocol import LoadedPair
+from dflash_app.engine.protocol import LoadedPair, LoadOptions
+from dflash_app.engine.racing import race_lanes
 from dflash_app.events import DecodeEvent
 from dflash_app.metrics import RunMetrics
 from dflash_app.request import GenerationRequest
@@ -23,50 +24,75 @@ measured at margins up to 0.19, on tiny random models. The others are chosen, no
 nothing to them."""
 
 
+@dataclass(frozen=True, slots=True)
+class LaneSpec:
+    """A lane before its pair is in memory.
+
+    Attributes:
+        pair: its name in the registry.
+        options: how to load it; whether with the drafter follows from the request.
+        request: what to decode.
+    """
+
+    pair: str
+    options: LoadOptions
+    request: GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class RaceLane:
+    """A lane that is ready to run.
+
+    Attributes:
+        loaded: its pair, which lanes may share.
+        request: what to decode.
+        target_revision: commit of the target's files, where known.
+        drafter_revision: commit of the drafter's files, where known.
+    """
+
+    loaded: LoadedPair
+    request: GenerationRequest
+    target_revision: str | None = None
+    drafter_revision: str | None = None
+
+
 def race(
-    loaded: LoadedPair,
+    lanes: Sequence[RaceLane],
     store: Store,
-    requests: Sequence[GenerationRequest],
     *,
     source: str = "race",
-    target_revision: str | None = None,
-    drafter_revision: str | None = None,
     group_id: str | None = None,
+    owner: str | None = None,
 ) -> Iterator[tuple[int, DecodeEvent]]:
-    """Decode several requests side by side and record each lane, all under one group id.
+    """Decode lanes side by side and record each, all under one group id.
 
     Closing the iterator cancels every lane that still runs.
 
     Args:
-        loaded: the pair.
+        lanes: of one prompt; their pairs share a thread, see `engine.racing.race_lanes`.
         store: where the runs are recorded; see `session.run` for what happens where that fails.
-        requests: one for each lane.
         source: who asks.
-        target_revision: commit of the target's files, where known.
-        drafter_revision: commit of the drafter's files, where known.
         group_id: drawn where None.
+        owner: whose runs they are, see `RunStart`.
 
     Yields:
-        (lane, event), lane being the index in `requests`. When a lane's `Finished` comes, its run
-        is in the store.
+        (lane, event), lane being its index. When a lane's `Finished` comes, its run is in the
+        store.
 
     Raises:
         RequestError, GenerationFailed: from the engine; lanes that had not finished are recorded
             as failed.
         StoreError: after the last event: a lane could not be recorded.
     """
-    requests = [with_seed(request) for request in requests]
+    lanes = [replace(lane, request=with_seed(lane.request)) for lane in lanes]
     group_id = group_id or new_group_id()
-    revisions = (target_revision, drafter_revision)
-    recordings = [
-        Recording(store, describe(loaded, request, source, revisions, group_id), loaded)
-        for request in requests
-    ]
+    recordings = [_record(lane, store, source, group_id, owner) for lane in lanes]
     try:
-        with closing(closable(loaded.race(requests))) as events:
-            for lane, event in events:
-                recordings[lane].add(event)
-                yield lane, event
+        started = race_lanes([(lane.loaded, lane.request) for lane in lanes])
+        with closing(closable(started)) as events:
+            for index, event in events:
+                recordings[index].add(event)
+                yield index, event
         for recording in recordings:
             recording.check_closed()
     except BaseException as error:
@@ -78,27 +104,29 @@ def race(
             raise recording.problem
 
 
-def warm_up(
-    loaded: LoadedPair,
-    requests: Sequence[GenerationRequest],
-    *,
-    max_tokens: int = WARM_UP_TOKENS,
-) -> None:
-    """Decode the first tokens of each request, unrecorded, so that no lane pays for first calls.
+def _record(
+    lane: RaceLane, store: Store, source: str, group_id: str, owner: str | None
+) -> Recording:
+    revisions = (lane.target_revision, lane.drafter_revision)
+    start = describe(lane.loaded, lane.request, source, revisions, group_id, owner=owner)
+    return Recording(store, start, lane.loaded)
+
+
+def warm_up(lanes: Sequence[RaceLane], *, max_tokens: int = WARM_UP_TOKENS) -> None:
+    """Decode the first tokens of each lane, unrecorded, so that none pays for first calls.
 
     Args:
-        loaded: the pair.
-        requests: one for each lane of the race that follows.
+        lanes: of the race that follows.
         max_tokens: most tokens of a lane.
 
     Raises:
         RequestError, GenerationFailed: from the engine.
     """
     short = [
-        replace(request, max_new_tokens=min(max_tokens, request.max_new_tokens))
-        for request in requests
+        (lane.loaded, replace(lane.request, max_new_tokens=min(max_tokens, limit)))
+        for lane, limit in ((lane, lane.request.max_new_tokens) for lane in lanes)
     ]
-    with closing(closable(loaded.race(short))) as events:
+    with closing(closable(race_lanes(short))) as events:
         for _ in events:
             pass
 
@@ -109,11 +137,28 @@ def near_tie_logits(loaded: LoadedPair) -> float:
     return max(NEAR_TIE_LOGITS.get(limit or "", 0.0) for limit in limits)
 
 
+def choose_baseline(lanes: Sequence[RaceLane]) -> int:
+    """The lane that others are held against: the first one of plain decoding, or the first."""
+    modes = [lane.request.mode for lane in lanes]
+    return modes.index("ar") if "ar" in modes else 0
+
+
 def speedup(baseline: RunMetrics, other: RunMetrics) -> float | None:
     """How many times as fast `other` decodes: the ratio of `decode_tok_s`; None = unknown."""
     if not baseline.decode_tok_s or other.decode_tok_s is None:
         return None
     return other.decode_tok_s / baseline.decode_tok_s
+
+
+def seconds_saved(baseline: RunMetrics, other: RunMetrics) -> float | None:
+    """Seconds of decoding that `other`'s tokens would have taken more at the baseline's speed.
+
+    Negative where they took longer; None = unknown. For equal outputs that is the difference of
+    both lanes' `decode_s`.
+    """
+    if baseline.tpot_s is None or other.decode_s is None:
+        return None
+    return baseline.tpot_s * (other.num_output_tokens - 1) - other.decode_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +202,17 @@ def verdict(
     ids_b: Sequence[int],
     *,
     cancelled: bool = False,
+    other: LoadedPair | None = None,
 ) -> Verdict:
     """Compare the outputs of two lanes of one prompt.
 
     Args:
-        loaded: the pair that ran them; asked for two logits where a token differs.
+        loaded: the pair that ran the first; asked for two logits where a token differs.
         request: either lane's request; both have the same messages and sampling.
         ids_a: output tokens of the first lane.
         ids_b: output tokens of the second.
         cancelled: a lane was cancelled, so only the common prefix can be compared.
+        other: the pair that ran the second, where it is another; its precision may differ.
 
     Raises:
         GenerationFailed: the target could not be asked.
@@ -179,7 +226,7 @@ def verdict(
         return _one_is_longer(loaded, request, ids_a, ids_b)
     if not request.sampling.greedy:
         return _sampled(loaded, ids_a, ids_b, position)
-    return _differing(loaded, request, ids_a, ids_b, position)
+    return _differing(loaded, request, ids_a, ids_b, position, other=other or loaded)
 
 
 def _explain_same(request: GenerationRequest, num_common: int, *, cancelled: bool) -> str:
@@ -215,10 +262,14 @@ def _sampled(
     return Verdict(False, num_compared, explanation, position, token_a, token_b, text_a, text_b)
 
 
-def _cause(loaded: LoadedPair, *, near_tie: bool) -> str:
-    precision = _precision(loaded)
+def _cause(loaded: LoadedPair, other: LoadedPair, *, near_tie: bool) -> str:
+    precision, others = say_precision(loaded), say_precision(other)
     if near_tie:
-        return f"That is within rounding noise of {precision}: a near tie that either may win."
+        coarse = max(loaded, other, key=near_tie_logits)
+        said = say_precision(coarse)
+        return f"That is within rounding noise of {said}: a near tie that either may win."
+    if precision != others:
+        return f"One lane computes in {precision} and one in {others}: other weights, other words."
     if precision == "float32":
         return "That is more than rounding in float32 explains: please report it."
     # Rounding that decides between experts moved logits by up to 8.7 (docs/log.md).
@@ -234,18 +285,20 @@ def _differing(
     ids_a: Sequence[int],
     ids_b: Sequence[int],
     position: int,
+    *,
+    other: LoadedPair,
 ) -> Verdict:
     """Ask the target itself how close the two tokens were."""
     token_a, token_b = ids_a[position], ids_b[position]
     text_a, text_b = loaded.token_texts([token_a, token_b])
     logit_a, logit_b = loaded.next_logits(request, ids_a[:position], (token_a, token_b))
     margin = abs(logit_a - logit_b)
-    near_tie = margin <= near_tie_logits(loaded)
+    near_tie = margin <= max(near_tie_logits(loaded), near_tie_logits(other))
     differ = (
         f"The outputs differ from token {position + 1} on: {text_a!r} against {text_b!r}, whose "
         f"logits are {margin:.3g} apart."
     )
-    cause = _cause(loaded, near_tie=near_tie)
+    cause = _cause(loaded, other, near_tie=near_tie)
     return Verdict(
         identical=False,
         num_compared=min(len(ids_a), len(ids_b)),
@@ -262,7 +315,8 @@ def _differing(
     )
 
 
-def _precision(loaded: LoadedPair) -> str:
+def say_precision(loaded: LoadedPair) -> str:
+    """What a pair's target is stored and computed in, as "nf4 in bfloat16"."""
     return f"{loaded.quantization} in {loaded.dtype}" if loaded.quantization else loaded.dtype
 
 

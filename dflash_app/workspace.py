@@ -3,54 +3,40 @@
 Nothing here is global, and opening a workspace imports neither gradio nor a tensor library.
 """
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
-from threading import Lock, RLock
+from threading import Lock
 from typing import Any
 
 from dflash_app import session
-from dflash_app.backends.choice import backends_for, choose_backend, unsupported_reason
-from dflash_app.engine.protocol import Backend, LoadedPair, LoadOptions, PairChecker
-from dflash_app.errors import (
-    DFlashAppError,
-    PairNotReady,
-    RegistryError,
-    StoreError,
-)
+from dflash_app.backends.choice import backends_for, unsupported_reason
+from dflash_app.engine.protocol import Backend, LoadedPair, LoadOptions
+from dflash_app.errors import PairNotReady, RegistryError, StoreError
 from dflash_app.events import DecodeEvent
+from dflash_app.held import HeldPairs
 from dflash_app.hub.cache import PairState, pair_state
 from dflash_app.hub.choices import TargetChoice, resolve, targets
 from dflash_app.hub.fit import Device
 from dflash_app.hub.hub import Hub
-from dflash_app.hub.known_pairs import load_known_pairs
 from dflash_app.hub.published import Use
 from dflash_app.hub.recommend import Advice, fits_of, recommend
 from dflash_app.plugins import Plugins, load_plugins
-from dflash_app.race import race
+from dflash_app.race import LaneSpec, RaceLane, race
 from dflash_app.registry.load import Registry
-from dflash_app.registry.pair import ModelRef, Pair
+from dflash_app.registry.pair import Pair
 from dflash_app.registry.save import append_pair, remove_pair
 from dflash_app.request import GenerationRequest
 from dflash_app.settings import Settings, find_bundled, load_settings
+from dflash_app.spaces.copies import open_store
+from dflash_app.spaces.public import check_limits, load_offered_pairs
+from dflash_app.spaces.zero_gpu import ZeroGpuBackend, on_zero_gpu
 from dflash_app.store.fingerprint import accelerators
 from dflash_app.store.runs import Store
 
 DEFAULT_OPTIONS = LoadOptions()
 
 __all__ = ["PairState", "Workspace", "open_workspace"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """The pair in memory and what was asked for to get it."""
-
-    pair: Pair
-    options: LoadOptions
-    backend: str
-    loaded: LoadedPair
 
 
 @dataclass(slots=True)
@@ -73,9 +59,11 @@ class Workspace:
     store_problem: StoreError | None
     _backends: dict[str, Backend[Pair]]
     _hub: Hub | None = None
-    _held: _Held | None = None
-    _lock: Any = field(default_factory=RLock)
+    _held: HeldPairs = field(init=False)
     _saving: Any = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._held = HeldPairs(self._backends, lambda: self.registry)
 
     def pairs(self) -> list[Pair]:
         """All known pairs, the bundled ones first."""
@@ -103,7 +91,7 @@ class Workspace:
                     self.settings.home,
                     registry=lambda: self.registry,
                     reload=self._reload_registry,
-                    held=self._held_pair,
+                    held=self._held.pair,
                 )
             return self._hub
 
@@ -154,7 +142,7 @@ class Workspace:
             RegistryError: the row is the app's own or a plugin's, or the file cannot be written.
             PairNotReady: it is in memory, or a pair is being loaded.
         """
-        with self._saving, self._held_pair() as held:
+        with self._saving, self._held.pair() as held:
             if held is not None and held.name == name:
                 raise PairNotReady(f"Pair {name!r} is in use: choose another pair first.")
             self._reload_registry()
@@ -202,36 +190,52 @@ class Workspace:
             BackendUnavailable: no backend of the pair works here; says why.
             LoadError: its files cannot become a model.
         """
-        pair = self.registry.get(name)
-        with self._lock:
-            chosen = choose_backend(pair, self._backends, backend)
-            held = self._held
-            if held and (held.pair, held.options, held.backend) == (pair, options, chosen.name):
-                return held.loaded
-            _check_ready(pair, options)
-            row = self.registry.with_trained_for(pair)
-            load = partial(chosen.load, row, options)
-            if held and not _shares_target(held, pair, options, chosen.name):
-                if isinstance(chosen, PairChecker):
-                    chosen.check(row, options)
-                loaded = self._exchange(held, load)
-            else:
-                loaded = load()
-                self.unload()
-            self._held = _Held(pair, options, chosen.name, loaded)
-            return loaded
+        return self._held.loaded(name, options, backend)
+
+    @contextmanager
+    def lanes(
+        self, specs: Sequence[LaneSpec], backend: str | None = None
+    ) -> Iterator[list[RaceLane]]:
+        """What the lanes of a race run on; what is loaded beside the pair in memory goes after it.
+
+        The pair in memory stays where a lane runs on it, else that of the first lane is loaded.
+        Another drafter shares the target of a pair that is there; another precision is a second
+        target. All of them share one thread.
+
+        Args:
+            specs: of the lanes.
+            backend: of all of them, by name; None takes the first that can run the first lane.
+
+        Raises:
+            RequestError: the backend cannot hold two pairs.
+            UnknownPair, PairNotReady, BackendUnavailable, LoadError: as `loaded`, for any lane;
+                LoadError also where there is no room for all.
+        """
+        with self._held.lanes(specs, backend) as pairs:
+            yield [
+                RaceLane(pair, spec.request, *self.revisions(spec.pair))
+                for pair, spec in zip(pairs, specs, strict=True)
+            ]
 
     def unload(self) -> None:
         """Free the pair in memory, if there is one."""
-        with self._lock:
-            held, self._held = self._held, None
-            if held is not None:
-                held.loaded.close()
+        self._held.unload()
 
     def run(
-        self, loaded: LoadedPair, request: GenerationRequest, *, source: str
+        self,
+        loaded: LoadedPair,
+        request: GenerationRequest,
+        *,
+        source: str,
+        owner: str | None = None,
+        began: Callable[[int], None] | None = None,
     ) -> Iterator[DecodeEvent]:
-        """Decode one turn and record it in this workspace's store: see `session.run`."""
+        """Decode one turn and record it in this workspace's store: see `session.run`.
+
+        Raises:
+            RequestError: it is more than a visitor of a public page may ask for.
+        """
+        check_limits([request], self.settings.public)
         target, drafter = self.revisions(loaded.name)
         return session.run(
             loaded,
@@ -240,21 +244,33 @@ class Workspace:
             source=source,
             target_revision=target,
             drafter_revision=drafter,
+            owner=owner,
+            began=began,
         )
 
     def race(
-        self, loaded: LoadedPair, requests: Sequence[GenerationRequest], *, source: str = "race"
+        self,
+        loaded: LoadedPair,
+        requests: Sequence[GenerationRequest],
+        *,
+        source: str = "race",
+        owner: str | None = None,
     ) -> Iterator[tuple[int, DecodeEvent]]:
-        """Decode several lanes and record them in this workspace's store: see `race.race`."""
-        target, drafter = self.revisions(loaded.name)
-        return race(
-            loaded,
-            self.store,
-            requests,
-            source=source,
-            target_revision=target,
-            drafter_revision=drafter,
-        )
+        """Race several requests on one pair: see `race_lanes`."""
+        revisions = self.revisions(loaded.name)
+        lanes = [RaceLane(loaded, request, *revisions) for request in requests]
+        return self.race_lanes(lanes, source=source, owner=owner)
+
+    def race_lanes(
+        self, lanes: Sequence[RaceLane], *, source: str = "race", owner: str | None = None
+    ) -> Iterator[tuple[int, DecodeEvent]]:
+        """Decode several lanes and record them in this workspace's store: see `race.race`.
+
+        Raises:
+            RequestError: it is more than a visitor of a public page may ask for.
+        """
+        check_limits([lane.request for lane in lanes], self.settings.public)
+        return race(lanes, self.store, source=source, owner=owner)
 
     def revisions(self, name: str) -> tuple[str | None, str | None]:
         """The commits of a pair's target and drafter that are on this machine, None = unknown.
@@ -278,30 +294,9 @@ class Workspace:
         self.unload()
         self.store.close()
 
-    def _exchange(self, held: _Held, load: Callable[[], LoadedPair]) -> LoadedPair:
-        """Load a pair in the place of the one in memory, which comes back where that fails."""
-        self.unload()
-        try:
-            return load()
-        except DFlashAppError as error:
-            kind, said = type(error), str(error)
-        # Not inside `except`: the traceback keeps what was loaded so far, and both may not fit.
-        gc.collect()
-        name = repr(held.pair.name)
-        try:
-            loaded = self._backends[held.backend].load(
-                self.registry.with_trained_for(held.pair), held.options
-            )
-        except DFlashAppError as again:
-            raise kind(
-                f"{said.rstrip('.')}; {name} could not be loaded again either: choose a pair."
-            ) from again
-        self._held = replace(held, loaded=loaded)
-        raise kind(f"{said.rstrip('.')}; {name} was loaded again.")
-
     def _reload_registry(self) -> None:
         bundled, *others = dict.fromkeys([*self.registry.paths, self.settings.user_registry])
-        self.registry = load_known_pairs(self.settings.home, bundled, others)
+        self.registry = load_offered_pairs(self.settings, bundled, others)
 
     @contextmanager
     def not_importing(self) -> Iterator[None]:
@@ -309,18 +304,8 @@ class Workspace:
 
         Two threads that import transformers for the first time may each find half of it.
         """
-        with self._lock:
+        with self._held.not_importing():
             yield
-
-    @contextmanager
-    def _held_pair(self) -> Iterator[Pair | None]:
-        """The pair in memory, if there is one; none is loaded meanwhile. Waits for no loading."""
-        if not self._lock.acquire(blocking=False):
-            raise PairNotReady("A pair is being loaded just now: try again once it is there.")
-        try:
-            yield self._held.pair if self._held else None
-        finally:
-            self._lock.release()
 
 
 def open_workspace(settings: Settings | None = None) -> Workspace:
@@ -330,7 +315,8 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
         settings: None reads the environment.
 
     Raises:
-        RegistryError: the bundled registry is damaged (file and line named).
+        RegistryError: the bundled registry is damaged (file and line named), or DFLASH_APP_PAIRS
+            names a pair that no registry knows.
     """
     settings = settings or load_settings()
     plugins = load_plugins(settings)
@@ -339,33 +325,8 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
     backends: dict[str, Backend[Pair]] = {}
     for backend in plugins.hook.register_backends():
         backends.setdefault(backend.name, backend)
-    registry = load_known_pairs(settings.home, bundled, others)
-    store, problem = _open_store(settings)
+    if on_zero_gpu():
+        backends[ZeroGpuBackend.name] = ZeroGpuBackend()
+    registry = load_offered_pairs(settings, bundled, others)
+    store, problem = open_store(settings)
     return Workspace(settings, registry, plugins, store, problem, backends)
-
-
-def _open_store(settings: Settings) -> tuple[Store, StoreError | None]:
-    """The run log, or one in memory and the reason: chatting goes on without a database."""
-    try:
-        return Store(settings.database), None
-    except StoreError as problem:
-        return Store(None), problem
-
-
-def _check_ready(pair: Pair, options: LoadOptions) -> None:
-    state = pair_state(pair)
-    wants_drafter = options.drafter and pair.drafter is not None
-    if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
-        raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
-
-
-def _shares_target(held: _Held, pair: Pair, options: LoadOptions, backend: str) -> bool:
-    return (
-        held.backend == backend
-        and _place(held.pair.target) == _place(pair.target)
-        and held.options.of_target() == options.of_target()
-    )
-
-
-def _place(ref: ModelRef) -> tuple[str, str | None]:
-    return ref.source, ref.revision

@@ -6,12 +6,13 @@ import pytest
 
 from dflash_app import session
 from dflash_app.engine.local import LocalPair
+from dflash_app.engine.protocol import LoadedPair
 from dflash_app.engine.worker import Worker
 from dflash_app.errors import GenerationFailed, StoreError
 from dflash_app.events import Finished
 from dflash_app.metrics import RunMetrics, summarize
-from dflash_app.race import race, speedup, verdict
-from dflash_app.request import SamplingParams
+from dflash_app.race import RaceLane, choose_baseline, race, seconds_saved, speedup, verdict
+from dflash_app.request import GenerationRequest, SamplingParams
 from dflash_app.store.runs import Store
 from tests.engine.scripted import ScriptedModels
 from tests.engine.tiny_tokenizers import chat_tokenizer
@@ -20,6 +21,10 @@ from tests.fakes import ScriptedPair, ask, script_of
 AR = script_of((2,), (3,), (4,))
 DFLASH = script_of((2, 3), (4,), num_draft=3)
 WARM = SamplingParams(temperature=0.7)
+
+
+def lanes_of(pair: LoadedPair, *requests: GenerationRequest) -> list[RaceLane]:
+    return [RaceLane(pair, request) for request in requests]
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def store() -> Iterator[Store]:
 def test_each_lane_is_recorded_and_all_share_one_group(store: Store) -> None:
     pair = ScriptedPair([AR, DFLASH])
     lanes: dict[int, list[object]] = {0: [], 1: []}
-    for lane, event in race(pair, store, [ask(mode="ar"), ask(mode="dflash")]):
+    for lane, event in race(lanes_of(pair, ask(mode="ar"), ask(mode="dflash")), store):
         lanes[lane].append(event)
     assert lanes == {0: AR, 1: DFLASH}
     dflash, ar = store.list_runs()
@@ -44,14 +49,14 @@ def test_each_lane_is_recorded_and_all_share_one_group(store: Store) -> None:
 
 def test_two_races_are_two_groups(store: Store) -> None:
     for _ in range(2):
-        list(race(ScriptedPair([AR]), store, [ask(mode="ar")]))
+        list(race(lanes_of(ScriptedPair([AR]), ask(mode="ar")), store))
     first, second = (record.start.group_id for record in store.list_runs())
     assert first != second
 
 
 def test_cancelling_a_race_keeps_the_lane_that_had_finished(store: Store) -> None:
     pair = ScriptedPair([script_of(*((n,) for n in range(2, 20))), DFLASH])
-    events = race(pair, store, [ask(mode="ar"), ask()])
+    events = race(lanes_of(pair, ask(mode="ar"), ask()), store)
     for _, event in events:
         if isinstance(event, Finished):
             break
@@ -65,14 +70,14 @@ def test_cancelling_a_race_keeps_the_lane_that_had_finished(store: Store) -> Non
 def test_a_race_that_breaks_fails_every_lane_that_had_not_finished(store: Store) -> None:
     broken = [*AR[:3], GenerationFailed("Out of memory: shorten the prompt.")]
     with pytest.raises(GenerationFailed, match="Out of memory"):
-        list(race(ScriptedPair([broken, DFLASH[:2]]), store, [ask(mode="ar"), ask()]))
+        list(race(lanes_of(ScriptedPair([broken, DFLASH[:2]]), ask(mode="ar"), ask()), store))
     assert [record.finish_reason for record in store.list_runs()] == ["failed", "failed"]
     assert all(record.error == str(broken[-1]) for record in store.list_runs())
 
 
 def test_a_lane_that_never_finishes_is_a_failure(store: Store) -> None:
     with pytest.raises(GenerationFailed, match="without a last event"):
-        list(race(ScriptedPair([AR, DFLASH[:-1]]), store, [ask(mode="ar"), ask()]))
+        list(race(lanes_of(ScriptedPair([AR, DFLASH[:-1]]), ask(mode="ar"), ask()), store))
     dflash, ar = store.list_runs()
     assert (ar.finish_reason, dflash.finish_reason) == ("stop", "failed")
 
@@ -81,7 +86,7 @@ def test_a_store_that_fails_is_named_after_the_last_event(store: Store) -> None:
     store.close()
     seen = []
     with pytest.raises(StoreError, match="cannot be used"):
-        for lane, event in race(ScriptedPair([AR, DFLASH]), store, [ask(mode="ar"), ask()]):
+        for lane, event in race(lanes_of(ScriptedPair([AR, DFLASH]), ask(mode="ar"), ask()), store):
             seen.append((lane, event))
     assert len(seen) == len(AR) + len(DFLASH)
 
@@ -95,6 +100,23 @@ def test_an_unknown_speed_gives_an_unknown_speedup(
     baseline: float | None, other: float | None
 ) -> None:
     assert speedup(RunMetrics(decode_tok_s=baseline), RunMetrics(decode_tok_s=other)) is None
+
+
+def test_plain_decoding_is_what_the_others_are_held_against_wherever_it_stands() -> None:
+    pair = ScriptedPair([])
+    assert choose_baseline(lanes_of(pair, ask(), ask(mode="ar"), ask(mode="ar"))) == 1
+    assert choose_baseline(lanes_of(pair, ask(block_size=4), ask())) == 0
+
+
+def test_seconds_saved_are_those_of_the_same_tokens_at_the_baselines_speed() -> None:
+    ar, dflash = summarize(AR), summarize(DFLASH)
+    assert (ar.decode_s, dflash.decode_s) == (0.75, 0.5)
+    assert seconds_saved(ar, dflash) == pytest.approx(0.25)
+    assert seconds_saved(dflash, ar) == pytest.approx(-0.25)
+    longer = summarize(script_of((2, 3), (4, 5), (6, 7), num_draft=3))
+    assert seconds_saved(ar, longer) == pytest.approx(6 * 0.25 - 0.75)
+    assert seconds_saved(ar, RunMetrics()) is None
+    assert seconds_saved(RunMetrics(), dflash) is None
 
 
 def test_equal_outputs_are_identical_and_the_target_is_not_asked() -> None:
@@ -138,6 +160,23 @@ def test_a_difference_is_judged_by_the_target_s_own_margin(
     assert words in found.explanation
     assert "from token 3 on: 'c' against 'j'" in found.explanation
     assert pair.logit_calls == [((1, 7), (2, 9))]
+
+
+@pytest.mark.parametrize(
+    ("logit", "near_tie", "words"),
+    [
+        (5.0625, True, "rounding noise of bfloat16"),
+        (5.5, False, "in float32 and one in bfloat16: other weights"),
+    ],
+)
+def test_lanes_of_two_precisions_are_judged_by_the_coarser_one(
+    logit: float, near_tie: bool, words: str
+) -> None:
+    pair = ScriptedPair([], logits={2: logit, 9: 5.0})
+    found = verdict(pair, ask(), [2], [9], other=ScriptedPair([], dtype="bfloat16"))
+    assert found.near_tie is near_tie
+    assert words in found.explanation
+    assert pair.logit_calls == [((), (2, 9))]
 
 
 def test_sampled_outputs_that_differ_are_no_fault() -> None:
@@ -184,7 +223,7 @@ def test_an_output_that_goes_on_is_not_identical(stop: tuple[str, ...]) -> None:
 def test_the_real_engine_races_into_the_store_and_is_judged_identical(store: Store) -> None:
     with closing(engine_pair()) as pair:
         requests = [ask("How many?", mode="ar"), ask("How many?")]
-        list(race(pair, store, requests))
+        list(race(lanes_of(pair, *requests), store))
         dflash, ar = store.list_runs()
         assert ar.output == dflash.output != ""
         assert ar.metrics.mean_acceptance_length is None
@@ -194,7 +233,7 @@ def test_the_real_engine_races_into_the_store_and_is_judged_identical(store: Sto
 
 def test_leaving_a_race_of_the_real_engine_frees_its_worker(store: Store) -> None:
     with closing(engine_pair()) as pair:
-        events = race(pair, store, [ask("How many?", mode="ar"), ask("How many?")])
+        events = race(lanes_of(pair, ask("How many?", mode="ar"), ask("How many?")), store)
         next(events)
         stop = threading.Thread(target=events.close)  # type: ignore[attr-defined]
         stop.start()

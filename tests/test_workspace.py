@@ -376,7 +376,7 @@ def test_a_pair_in_memory_or_on_its_way_there_is_not_removed(workspace: Workspac
     holding, done = threading.Event(), threading.Event()
 
     def load() -> None:
-        with workspace._lock:  # as `loaded` does while a model is read
+        with workspace.not_importing():  # as `loaded` does while a model is read
             holding.set()
             done.wait(10)
 

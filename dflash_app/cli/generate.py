@@ -19,6 +19,13 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
     pair: Annotated[str, typer.Option(help="A pair that `pairs` lists.")] = "embedded",
     mode: Annotated[Mode, typer.Option(help="Draft blocks, or decode token by token.")] = "dflash",
     compare: Annotated[bool, typer.Option(help="Race both modes and compare outputs.")] = False,
+    lane: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A lane of the race, 2 or 3 of them: ar, or dflash,block=8,drafts=adaptive,"
+            "pair=NAME,precision=bfloat16."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object only.")] = False,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens to put out.")] = 512,
     temperature: Annotated[float, typer.Option(help="0 is greedy; up to 2.")] = 0.0,
@@ -56,8 +63,12 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         bool, typer.Option("--snapshot", help="Go back by snapshots: any family, but slower.")
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Compute threads on a CPU.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What the prompt is one of (GSM8K), for the run log.")
+    ] = None,
 ) -> None:
     """Answer a prompt in one mode, or race both."""
+    compare = compare or bool(lane)
     if compare and mode == "ar":
         raise RequestError("--compare runs both modes: leave out --mode ar.")
     messages = [Message("system", system)] if system else []
@@ -70,6 +81,7 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         block_size=block_size,
         thinking=thinking,
         policy=drafts,
+        task=task,
     )
     options = LoadOptions(
         device,
@@ -82,21 +94,23 @@ def generate(  # noqa: PLR0917 - a command's options are its parameters
         snapshot=snapshot,
     )
     # Here, not above: together they cost a second, which --help need not pay.
-    from dflash_app.cli.decoding import answer_once, compare_modes
-    from dflash_app.session import experiments
+    from dflash_app.cli.decoding import answer_once, compare_lanes, note_all
+    from dflash_app.cli.lanes import read_lanes
+    from dflash_app.race import RaceLane
     from dflash_app.workspace import open_workspace
 
     with closing(open_workspace()) as workspace:
         if workspace.store_problem is not None:
             terminal.note(f"Not recorded: {workspace.store_problem}")
-        loaded = workspace.loaded(pair, options, backend)
-        notes = (*loaded.warnings, *experiments(loaded, request))
-        if not as_json:
-            for note in notes:
-                terminal.note(f"Note: {note}")
         if compare:
-            answer = compare_modes(workspace, loaded, request, quiet=as_json)
+            specs = read_lanes(lane or (), pair, options, request)
+            with workspace.lanes(specs, backend) as lanes:
+                notes = note_all(lanes, quiet=as_json)
+                answer = compare_lanes(workspace, lanes, quiet=as_json)
+                loaded = lanes[0].loaded
         else:
+            loaded = workspace.loaded(pair, options, backend)
+            notes = note_all([RaceLane(loaded, request)], quiet=as_json)
             answer = answer_once(workspace, loaded, request, quiet=as_json)
         if as_json:
             terminal.print_json(_where(loaded) | {"warnings": notes} | answer)

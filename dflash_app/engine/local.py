@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any, Protocol
 
 from dflash_app.engine.detokenize import Detokenizer, TextDecoder
-from dflash_app.engine.fair_clock import Stopwatch, interleave
+from dflash_app.engine.fair_clock import Stopwatch
 from dflash_app.engine.policy import (
     PLAIN,
     AdaptiveDrafts,
@@ -25,10 +26,11 @@ from dflash_app.engine.prompt import (
 )
 from dflash_app.engine.prompt_pieces import in_pieces
 from dflash_app.engine.protocol import LoadedModels, MemoryKeeper, StepRecorder
+from dflash_app.engine.racing import Entry, race_lanes
 from dflash_app.engine.speculative import decode
 from dflash_app.engine.step_costs import StepCosts
 from dflash_app.engine.worker import Job, Worker
-from dflash_app.errors import PromptTooLong, RequestError
+from dflash_app.errors import GenerationFailed, PromptTooLong, RequestError
 from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
 from dflash_app.request import GenerationRequest
 
@@ -72,6 +74,7 @@ class LocalPair:
         tokenizer: PairTokenizer,
         models: LoadedModels,
         worker: Worker,
+        guest: bool = False,
         warnings: Sequence[str] = (),
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -82,12 +85,14 @@ class LocalPair:
             backend: of the backend that loaded it: "torch".
             tokenizer: the target's.
             models: used on the worker's thread only.
-            worker: this pair's own; closed with it.
+            worker: this pair's own, closed with it; or of the pair that it is a guest of.
+            guest: the worker is another pair's, and ends with that one.
             warnings: what was found before the models were loaded, a sentence each.
             now: the clock that runs are timed by, in seconds.
         """
         self._name, self._backend = name, backend
-        self._tokenizer, self._models, self._worker = tokenizer, models, worker
+        self._tokenizer, self._models = tokenizer, models
+        self._worker, self._guest = worker, guest
         self._warnings = tuple(warnings)
         self._now = now
         # Encoding sets the tokenizer up before it reads, so two threads must not do it at once.
@@ -104,6 +109,11 @@ class LocalPair:
     def backend(self) -> str:
         """The backend's name."""
         return self._backend
+
+    @property
+    def worker(self) -> Worker:
+        """The thread that owns the device."""
+        return self._worker
 
     @property
     def device(self) -> str:
@@ -184,28 +194,18 @@ class LocalPair:
         return self._worker.stream(produce)
 
     def race(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, DecodeEvent]]:
-        """Decode several requests as lanes of one job under a fair clock.
+        """Decode several requests as lanes of one job under a fair clock: see `race_lanes`."""
+        return race_lanes([(self, request) for request in requests])
 
-        The lane whose own clock is behind moves next, and a clock runs only while its lane does.
-        No lane decodes before all prompts are read, and each reads all of its own: none starts
-        warmer than another. An error in one lane ends the race.
-
-        Yields:
-            (lane, event): the index of the request, and what happened to it.
-
-        Raises:
-            RequestError: as `stream`, for any of the requests.
-            GenerationFailed: as `stream`.
-        """
+    def enter(self, requests: Sequence[GenerationRequest]) -> list[Entry]:
+        """Check the requests of a race: see `racing.Entrant`."""
         runs = [self._check(request, reuse=False) for request in requests]
         self._check_room(runs)
-
-        def produce(job: Job) -> Iterator[tuple[int, DecodeEvent]]:
-            clocks = [Stopwatch(self._now) for _ in runs]
-            lanes = [self._events(run, clock, job) for run, clock in zip(runs, clocks, strict=True)]
-            return interleave(lanes, clocks)
-
-        return self._worker.stream(produce)
+        clocks = [Stopwatch(self._now) for _ in runs]
+        return [
+            (clock, partial(self._events, run, clock))
+            for run, clock in zip(runs, clocks, strict=True)
+        ]
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """Each token as printable text; special tokens by name, parts of a character as U+FFFD."""
@@ -248,8 +248,14 @@ class LocalPair:
         return self._models.memory_bytes()
 
     def close(self) -> None:
-        """Cancel what runs, free the weights and stop the worker."""
-        self._worker.close(last=self._models.close)
+        """Cancel what runs, free the weights and stop the worker, where it is this pair's own."""
+        if not self._guest:
+            self._worker.close(last=self._models.close)
+            return
+        try:
+            self._worker.call(self._models.close)
+        except GenerationFailed:  # the host went before its guest: nothing runs any more
+            self._models.close()
 
     def _check(self, request: GenerationRequest, *, reuse: bool) -> _Run:
         policy = self._policy(request)

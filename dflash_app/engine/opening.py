@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dflash_app.engine.local import LocalPair
-from dflash_app.engine.protocol import LoadedModels
+from dflash_app.engine.protocol import LoadedModels, LoadedPair
+from dflash_app.engine.racing import Entrant
 from dflash_app.engine.worker import Worker
-from dflash_app.errors import DFlashAppError, LoadError
+from dflash_app.errors import DFlashAppError, LoadError, RequestError
 
 Load = Callable[[tuple[int, ...]], tuple[LoadedModels, tuple[str, ...]]]
 """Given the ids that end a turn: the models, and warnings, a sentence each."""
@@ -18,8 +19,10 @@ def open_pair(
     tokenizer: Any,
     load: Load,
     refuse: Callable[[Exception, str], LoadError],
+    *,
+    host: LoadedPair | None = None,
 ) -> LocalPair:
-    """Start a worker thread, load on it, and give both to a pair.
+    """Load on a worker thread, a new one or that of another pair, and give both to a pair.
 
     Args:
         name: of the pair.
@@ -27,17 +30,21 @@ def open_pair(
         tokenizer: the target's.
         load: called on the worker.
         refuse: what to raise for an error that is not ours, given its class and first line.
+        host: a pair of the same backend whose thread is shared, and ends with it.
 
     Raises:
+        RequestError: the host has no thread to share.
         DFlashAppError: as `load` raises it, or what `refuse` makes of another error.
     """
-    eos_id = getattr(tokenizer, "eos_token_id", None)
-    eos_ids = () if eos_id is None else (int(eos_id),)
-    worker = Worker(f"decode-{name}")
+    eos_ids = end_ids(tokenizer)
+    if host is not None and not isinstance(host, Entrant):
+        raise RequestError(f"{name!r} cannot be loaded beside {host.name!r}: load it alone.")
+    worker = Worker(f"decode-{name}") if host is None else host.worker
     try:
         models, warnings = worker.call(lambda: load(eos_ids))
     except BaseException as error:
-        worker.close()
+        if host is None:
+            worker.close()
         if isinstance(error, DFlashAppError) or not isinstance(error, Exception):
             raise
         summary = next(iter(str(error).splitlines()), "")[:200]
@@ -48,5 +55,12 @@ def open_pair(
         tokenizer=tokenizer,
         models=models,
         worker=worker,
+        guest=host is not None,
         warnings=warnings,
     )
+
+
+def end_ids(tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that end a turn by the tokenizer's own word."""
+    eos_id = getattr(tokenizer, "eos_token_id", None)
+    return () if eos_id is None else (int(eos_id),)

@@ -348,3 +348,21 @@ class PairChecker(Protocol[PairT_contra]):
         Raises:
             PairNotReady, LoadError, BackendUnavailable: as `load` would say it.
         """
+
+
+@runtime_checkable
+class BesideLoader(Protocol[PairT_contra]):
+    """A backend that can load a pair on the thread of another, so that both may race."""
+
+    def load_beside(self, pair: PairT_contra, options: LoadOptions, host: LoadedPair) -> LoadedPair:
+        """Load a pair while `host` stays in memory; what they have in common is shared.
+
+        Args:
+            pair: a registry row.
+            options: how to load it.
+            host: loaded by this backend; once it is closed, what is beside it runs no more.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable: as `load`; LoadError also where both do not
+                fit into memory, told before any weight is read.
+        """

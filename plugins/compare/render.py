@@ -1,46 +1,117 @@
 """A race as inert HTML: each lane's text and figures, and the outcome."""
 
-from typing import Literal
+from collections.abc import Sequence
 
 from dflash_app.metrics import RunMetrics
-from dflash_app.race import Verdict, speedup
+from dflash_app.race import LaneSpec, Verdict
 from dflash_app.ui.components import Card, count_or_unknown, render_cards
 from dflash_app.ui.format import (
     UNKNOWN,
     escape_html,
+    format_count,
     format_decimal,
     format_duration,
     format_ratio,
     format_speed,
 )
 
-_TITLES = {"ar": ("Plain decoding", "one token a step"), "dflash": ("DFlash", "a block a step")}
+from .outcome import LaneOutcome, RaceOutcome
+from .words import texts
 
 
-def render_lane(name: Literal["ar", "dflash"], metrics: RunMetrics, text: str) -> str:
+def lane_ids(specs: Sequence[LaneSpec]) -> list[str]:
+    """What the lanes' element ids end in: the mode, with a number from the second one of it on."""
+    ids: list[str] = []
+    for spec in specs:
+        mode = spec.request.mode
+        again = sum(each.split("-")[0] == mode for each in ids)
+        ids.append(f"{mode}-{again + 1}" if again else mode)
+    return ids
+
+
+def lane_details(specs: Sequence[LaneSpec], precisions: Sequence[str] = ()) -> list[str]:
+    """What tells each lane from the others, in a few words; "" where its mode says it all.
+
+    Args:
+        specs: of the lanes.
+        precisions: what each computes in, once its pair is loaded.
+    """
+    asked = [spec.options.quantization or spec.options.dtype for spec in specs]
+    precisions = precisions or [each or texts.say("auto") for each in asked]
+    drafters = {spec.pair for spec in specs if spec.request.mode == "dflash"}
+    details = []
+    for spec, precision in zip(specs, precisions, strict=True):
+        said = []
+        if spec.request.mode == "dflash":
+            if len(drafters) > 1:
+                said.append(spec.pair)
+            if spec.request.block_size is not None:
+                said.append(texts.say("detail_block", size=spec.request.block_size))
+            if spec.request.policy == "adaptive":
+                policy = texts.say("drafts_adaptive")
+                said.append(texts.say("detail_drafts", policy=policy))
+        if len(set(precisions)) > 1:
+            said.append(precision)
+        details.append(", ".join(said))
+    return details
+
+
+def lane_names(specs: Sequence[LaneSpec], precisions: Sequence[str] = ()) -> list[str]:
+    """Each lane in words, with its number where two would be called the same."""
+    names = [
+        ", ".join(filter(None, [texts.say(f"title_{spec.request.mode}"), detail]))
+        for spec, detail in zip(specs, lane_details(specs, precisions), strict=True)
+    ]
+    return [
+        texts.say("numbered", number=number, name=name) if names.count(name) > 1 else name
+        for number, name in enumerate(names, start=1)
+    ]
+
+
+def names_of(outcome: RaceOutcome) -> list[str]:
+    """The lanes of a race that has ended, in words."""
+    specs = [lane.spec for lane in outcome.lanes]
+    return lane_names(specs, [lane.precision for lane in outcome.lanes])
+
+
+def render_lanes(
+    specs: Sequence[LaneSpec],
+    details: Sequence[str],
+    metrics: Sequence[RunMetrics],
+    outputs: Sequence[str],
+) -> str:
+    """The lanes side by side; `details` as from `lane_details`."""
+    rows = zip(lane_ids(specs), specs, details, metrics, outputs, strict=True)
+    return "".join(_render_lane(*row) for row in rows)
+
+
+def _render_lane(
+    lane_id: str, spec: LaneSpec, detail: str, metrics: RunMetrics, output: str
+) -> str:
     """One lane: its title, figures and output."""
-    title, hint = _TITLES[name]
+    title = escape_html(texts.say(f"title_{spec.request.mode}"))
+    hint = escape_html(detail or texts.say(f"hint_{spec.request.mode}"))
     return (
         f'<div class="lane"><div class="lane-title">{title}<small>{hint}</small></div>'
-        f'<div id="race-cards-{name}">{lane_cards(metrics)}</div>'
-        f'<div id="race-text-{name}">{render_lane_text(text)}</div></div>'
+        f'<div id="race-cards-{lane_id}">{lane_cards(metrics)}</div>'
+        f'<div id="race-text-{lane_id}">{render_lane_text(output)}</div></div>'
     )
 
 
 def lane_cards(metrics: RunMetrics) -> str:
     """The figures of one lane; each lane's clock counts its own work only."""
+    figures = {
+        "speed": format_speed(metrics.decode_tok_s),
+        "time": format_duration(metrics.total_s),
+        "first_token": format_duration(metrics.ttft_s),
+        "tokens": count_or_unknown(metrics, metrics.num_output_tokens),
+        "steps": count_or_unknown(metrics, metrics.num_steps),
+        "acceptance": format_decimal(metrics.mean_acceptance_length),
+    }
     return render_cards(
         [
-            Card("Speed", format_speed(metrics.decode_tok_s), "decoding, prefill apart", main=True),
-            Card("Time", format_duration(metrics.total_s), "this lane's own clock, with prefill"),
-            Card("First token", format_duration(metrics.ttft_s), "time to first token"),
-            Card("Tokens", count_or_unknown(metrics, metrics.num_output_tokens), "put out so far"),
-            Card("Steps", count_or_unknown(metrics, metrics.num_steps), "target forwards"),
-            Card(
-                "Acceptance",
-                format_decimal(metrics.mean_acceptance_length),
-                "mean tokens committed by one target forward, bonus token included",
-            ),
+            Card(texts.say(key), value, texts.say(f"{key}_hint"), main=key == "speed")
+            for key, value in figures.items()
         ]
     )
 
@@ -48,37 +119,135 @@ def lane_cards(metrics: RunMetrics) -> str:
 def render_lane_text(text: str) -> str:
     """A lane's output as it is, without Markdown, so that the two can be compared by eye."""
     if not text:
-        return '<div class="lane-text empty" tabindex="0"><div>The output appears here.</div></div>'
+        empty = escape_html(texts.say("output_here"))
+        return f'<div class="lane-text empty" tabindex="0"><div>{empty}</div></div>'
     return f'<div class="lane-text" tabindex="0"><div>{escape_html(text)}</div></div>'
 
 
-def render_outcome(ar: RunMetrics, dflash: RunMetrics, verdict: Verdict | None) -> str:
-    """Speedup, and whether the outputs are the same."""
-    ratio = format_ratio(speedup(ar, dflash))
+def render_outcome(outcome: RaceOutcome) -> str:
+    """Each lane against the baseline: speedup, what was saved, whether the output is the same."""
+    drawn = "".join(_render_judged(outcome, index) for index in outcome.others)
+    return f'<div class="verdicts" role="status">{drawn}</div>'
+
+
+def render_command(command: str) -> str:
+    """The command with a button that copies it; `COPY_JS` listens."""
     return (
-        '<div class="verdict" role="status">'
-        f'<span class="speedup">{ratio}</span><span>DFlash against plain decoding</span>'
-        f"{_render_judged(verdict)}</div>"
+        '<div class="race-command"><button type="button" data-copy>'
+        f"{escape_html(texts.say('copy_command'))}</button>"
+        f'<code tabindex="0">{escape_html(command)}</code></div>'
     )
 
 
-def _render_judged(verdict: Verdict | None) -> str:
-    if verdict is None:
-        return ""
-    word = "identical" if verdict.identical else "near tie" if verdict.near_tie else "differs"
-    if verdict.identical and verdict.num_compared == 0:
-        word = "nothing to compare"
-    look = "identical" if verdict.identical else "differs"
-    sign = "✓" if verdict.identical and verdict.num_compared else "≠"
-    if verdict.num_compared == 0 and verdict.identical:
-        sign, look = UNKNOWN, ""
-    details = [escape_html(verdict.explanation)]
-    if verdict.logit_a is not None and verdict.logit_b is not None:
-        details.append(
-            f"Target's logits: AR {escape_html(repr(verdict.text_a))} {verdict.logit_a:.4f}, "
-            f"DFlash {escape_html(repr(verdict.text_b))} {verdict.logit_b:.4f}."
-        )
+def _render_judged(outcome: RaceOutcome, index: int) -> str:
+    lane, baseline = outcome.lanes[index], outcome.lanes[outcome.baseline]
+    names = names_of(outcome)
+    against = texts.say("against", name=names[index], baseline=names[outcome.baseline])
+    found = lane.verdict
+    judged = "" if found is None else _render_verdict(lane, baseline, found)
+    saved = say_saved(lane, baseline)
+    hint = escape_html(texts.say("seconds_hint"))
     return (
-        f'<span class="judged {look}">{sign} {word}</span>'
-        f'<span class="detail">{" ".join(details)}</span>'
+        f'<div class="verdict"><span class="speedup">{format_ratio(lane.speedup)}</span>'
+        f"<span>{escape_html(against)}</span>{judged}"
+        f'<span class="detail" title="{hint}">{escape_html(saved)}</span>'
+        f"{_render_explained(lane, baseline)}</div>"
     )
+
+
+def _render_verdict(lane: LaneOutcome, baseline: LaneOutcome, found: Verdict) -> str:
+    word, same = say_word(lane, found), found.identical and found.num_compared > 0
+    look = "identical" if same else "" if found.identical else "differs"
+    sign = "✓" if same else UNKNOWN if found.identical else "≠"
+    return f'<span class="judged {look}">{sign} {escape_html(word)}</span>'
+
+
+def _render_explained(lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    said = " ".join(explain(lane, baseline))
+    return f'<span class="detail">{escape_html(said)}</span>' if said else ""
+
+
+def say_word(lane: LaneOutcome, found: Verdict) -> str:
+    """The verdict in a word or two."""
+    if found.identical:
+        return texts.say("word_identical" if found.num_compared else "word_nothing")
+    if not lane.spec.request.sampling.greedy:
+        return texts.say("word_sampled")
+    return texts.say("word_near_tie" if found.near_tie else "word_differs")
+
+
+def say_saved(lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    """Tokens, and the seconds and target forwards that they took less than at the baseline."""
+    tokens = format_count(lane.metrics.num_output_tokens)
+    seconds = lane.seconds_saved
+    if seconds is not None and seconds < 0:
+        return texts.say("lost", tokens=tokens, seconds=format_duration(-seconds))
+    steps = baseline.metrics.num_steps - lane.metrics.num_steps
+    return texts.say(
+        "saved", tokens=tokens, seconds=format_duration(seconds), steps=format_count(steps)
+    )
+
+
+def explain(lane: LaneOutcome, baseline: LaneOutcome, *, words: bool = True) -> list[str]:
+    """The verdict in sentences.
+
+    Args:
+        lane: held against the baseline.
+        baseline: the lane that it is held against.
+        words: False leaves the tokens' texts out.
+    """
+    found = lane.verdict
+    if found is None:
+        return []
+    greedy = lane.spec.request.sampling.greedy
+    if found.position is None:
+        whole = not any(each.reason in (None, "cancelled") for each in (lane, baseline))
+        # The word alone says it.
+        plain = greedy and whole and found.num_compared
+        return [] if plain else [_explain_same(found, whole=whole)]
+    position = found.position + 1
+    if found.token_a is None or found.token_b is None:
+        said = [texts.say("longer", position=format_count(found.position))]
+    elif words:
+        one, other = repr(found.text_a), repr(found.text_b)
+        said = [texts.say("differs", position=format_count(position), one=one, other=other)]
+    else:
+        said = [texts.say("differs_hidden", position=format_count(position))]
+    if not greedy:
+        return [*said, texts.say("not_promised")]
+    if found.logit_a is None or found.logit_b is None or found.margin is None:
+        return said
+    said.append(_say_logits(found, words=words))
+    said.append(_say_cause(lane, baseline, found))
+    return said
+
+
+def _explain_same(found: Verdict, *, whole: bool) -> str:
+    if not found.num_compared:
+        return texts.say("nothing")
+    key = "identical_sampled" if whole else "identical_so_far"
+    return texts.say(key, count=format_count(found.num_compared))
+
+
+def _say_logits(found: Verdict, *, words: bool) -> str:
+    one = repr(found.text_a) if words else f"#{found.token_a}"
+    other = repr(found.text_b) if words else f"#{found.token_b}"
+    return texts.say(
+        "logits",
+        one=one,
+        logit_one=f"{found.logit_a:.4f}",
+        other=other,
+        logit_other=f"{found.logit_b:.4f}",
+        margin=f"{found.margin:.3g}",
+    )
+
+
+def _say_cause(lane: LaneOutcome, baseline: LaneOutcome, found: Verdict) -> str:
+    coarse = max(lane, baseline, key=lambda each: each.noise)
+    explained = {"precision": coarse.precision, "noise": f"{coarse.noise:g}"}
+    if found.near_tie:
+        return texts.say("rounding", **explained)
+    if lane.precision != baseline.precision:
+        return texts.say("other_precision", one=baseline.precision, other=lane.precision)
+    low = "" if coarse.precision == "float32" else "_low"
+    return texts.say(f"unexplained{low}", **explained)

@@ -1,49 +1,126 @@
-"""The Compare tab: a race of two lanes, live, with the speedup and the verdict at the end."""
+"""The Compare tab: a race of two or three lanes, live, with speedups and verdicts at the end."""
 
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import gradio as gr
 
 from dflash_app.engine.protocol import LoadedPair
-from dflash_app.errors import DFlashAppError, PairNotReady, StoreError
+from dflash_app.errors import DFlashAppError, StoreError
 from dflash_app.events import DecodeEvent
-from dflash_app.race import Verdict, verdict, warm_up
-from dflash_app.request import GenerationRequest, Message
-from dflash_app.ui.choice import Choice
+from dflash_app.race import LaneSpec, RaceLane, say_precision, warm_up
+from dflash_app.request import Message
+from dflash_app.spaces.public import check_limits
 from dflash_app.ui.components import render_notice, render_parts, render_status, run_status
 from dflash_app.ui.flow import Update, connect_flow
+from dflash_app.ui.format import escape_html
 from dflash_app.ui.live import LiveRun
+from dflash_app.ui.presets import connect_presets
 from dflash_app.ui.run_view import RunView
-from dflash_app.ui.sampling import SamplingControls, as_mode, build_request, build_sampling
+from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
 from dflash_app.ui.shell import Page
 
-from .render import render_lane, render_outcome
+from .lanes import LaneEditor, build_lanes, default_specs, read_lanes
+from .outcome import RaceOutcome, judge
+from .render import lane_details, lane_names, render_command, render_lanes, render_outcome
+from .share import Share, build_share, connect_share
+from .words import texts
 
 PLACE = "compare"
 DEFAULT_PROMPT = "How many positive whole-number divisors does 196 have?"
 WARM_UP_TOKENS = 8
 """Of each lane: few, because Stop waits for them."""
 
-AR, DFLASH = 0, 1
-
 LaneEvent = tuple[int, DecodeEvent]
 
 
 class Warmth:
-    """Whether the pair in memory has decoded in both modes: only then do the lanes start alike."""
+    """What has decoded since it was loaded: only then do the lanes start alike."""
 
     def __init__(self) -> None:
-        self._warm: Callable[[], LoadedPair | None] = lambda: None
+        self._warm: list[tuple[Callable[[], LoadedPair | None], tuple[object, ...]]] = []
 
-    def warm(self, loaded: LoadedPair, requests: Sequence[GenerationRequest]) -> None:
-        """Warm the pair up, once after each loading; it is not kept in memory for this."""
-        if self._warm() is not loaded:
-            warm_up(loaded, requests, max_tokens=WARM_UP_TOKENS)
-            self._warm = weakref.ref(loaded)
+    def warm(self, lanes: Sequence[RaceLane]) -> None:
+        """Warm all lanes up where one has not run like this yet; no pair is kept in memory."""
+        self._warm = [each for each in self._warm if each[0]() is not None]
+        if all(self._is_warm(lane) for lane in lanes):
+            return
+        warm_up(lanes, max_tokens=WARM_UP_TOKENS)
+        self._warm += [(weakref.ref(lane.loaded), _shape(lane)) for lane in lanes]
+
+    def _is_warm(self, lane: RaceLane) -> bool:
+        return any(ref() is lane.loaded and shape == _shape(lane) for ref, shape in self._warm)
+
+
+def _shape(lane: RaceLane) -> tuple[object, ...]:
+    return lane.request.mode, lane.request.block_size
+
+
+@dataclass(slots=True)
+class RaceView:
+    """A race as it grows.
+
+    Attributes:
+        specs: of the lanes.
+        lanes: what came of each so far.
+        precisions: what each computes in, known once its pair is loaded.
+        outcome: found in the reader's thread, at the end.
+    """
+
+    specs: Sequence[LaneSpec]
+    lanes: list[RunView] = field(init=False)
+    precisions: tuple[str, ...] = ()
+    outcome: RaceOutcome | None = None
+
+    def __post_init__(self) -> None:
+        drafting = [spec.request.mode == "dflash" for spec in self.specs]
+        shown = drafting.index(True) if any(drafting) else 0
+        self.lanes = [RunView(colour=index == shown) for index in range(len(self.specs))]
+
+    def know(self, lanes: Sequence[RaceLane]) -> None:
+        """Take what is known once the pairs are loaded."""
+        self.precisions = tuple(say_precision(lane.loaded) for lane in lanes)
+        for lane, shown in zip(lanes, self.lanes, strict=True):
+            shown.know(lane.loaded, lane.request)
+
+    def hints(self) -> str:
+        """What to tell beside the figures, each sentence once."""
+        return " ".join(dict.fromkeys(filter(None, (lane.hints() for lane in self.lanes))))
+
+    def circumstances(self) -> str:
+        """Where the lanes ran and with which drafts, each sentence once."""
+        drafting = [lane for lane in self.lanes if lane.policy is not None]
+        places = {lane.where for lane in drafting}
+        told = [*drafting, *(lane for lane in self.lanes if lane.where not in places)]
+        return "".join(dict.fromkeys(lane.circumstances() for lane in told))
+
+    def render(self, status: str = "") -> str:
+        """The panel: what changes while the race goes on."""
+        return render_parts(
+            {
+                "race-status": status or render_status(""),
+                "race-lanes": render_lanes(
+                    self.specs,
+                    lane_details(self.specs, self.precisions),
+                    [lane.metrics() for lane in self.lanes],
+                    [lane.text for lane in self.lanes],
+                ),
+                "race-notes": self._render_notes(),
+                "race-strip": "".join(lane.render_strip() for lane in self.lanes),
+            }
+        )
+
+    def _render_notes(self) -> str:
+        """What the engine told of each lane, under its name where several were told something."""
+        notes = [lane.render_notes() for lane in self.lanes]
+        if sum(map(bool, notes)) < 2:
+            return "".join(notes)
+        named = lane_names(self.specs, self.precisions)
+        names = (f"<b>{escape_html(name)}</b>" for name in named)
+        return "".join(name + note for name, note in zip(names, notes, strict=True) if note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,152 +133,128 @@ class CompareTab:
     outcome: gr.HTML
     panel: gr.HTML
     sampling: SamplingControls
+    editor: LaneEditor
+    share: Share
     warmth: Warmth
 
     @property
+    def inputs(self) -> list[Any]:
+        return [self.prompt, *self.page.bar.inputs, *self.sampling.inputs, *self.editor.inputs]
+
+    @property
     def outputs(self) -> list[Any]:
-        return [self.notice, self.outcome, self.panel]
+        return [self.notice, self.outcome, self.panel, self.share.last, self.share.command]
 
     def on_stop(self, request: gr.Request) -> None:
-        """Cancel both lanes within one step; the race's own updates say so."""
+        """Cancel all lanes within one step; the race's own updates say so."""
         self.page.stop(request, PLACE)
 
     def on_race(self, prompt: str, gradio_request: gr.Request, *values: Any) -> Iterator[Update]:
         """Run a race and show it ten times a second."""
-        num_bar = len(self.page.bar.inputs)
+        num_bar, num_sampling = len(self.page.bar.inputs), len(self.sampling)
+        bar, values = values[:num_bar], values[num_bar:]
         try:
-            choice = _with_drafter(self.page, self.page.read(values[:num_bar]))
-            turns = [Message("user", prompt or "")]
-            request = build_request(values[num_bar:], turns, "dflash", choice.block_size)
-            self.page.check_ready(choice)
+            request = build_request(
+                values[:num_sampling], [Message("user", prompt or "")], "dflash", None
+            )
+            specs, backend = read_lanes(self.page, bar, values[num_sampling:], request)
         except DFlashAppError as error:
             yield {self.notice: render_notice(str(error), "error")}
             return
-        view = RaceView()
-        run = self.page.start(
-            gradio_request,
-            PLACE,
-            lambda: _decode(self.page, self.warmth, choice, request, view),
-        )
+        view, owner = RaceView(specs), self.page.owner(gradio_request)
+        run = self.page.start(gradio_request, PLACE, lambda: _decode(self, view, backend, owner))
         begun = render_status(run_status("loading", None), busy=True)
-        yield {self.notice: "", self.outcome: "", self.panel: _render_race(view, begun)}
+        empty = dict.fromkeys([self.notice, self.outcome, self.share.command], "")
+        yield {**empty, self.share.last: None, self.panel: view.render(begun)}
         for items in run.looks():
             for lane, event in items:
                 view.lanes[lane].add([event])
             if run.phase != "ended":
-                yield {self.panel: _render_race(view, _say_status(run, view))}
+                yield {self.panel: view.render(_say_status(run, view))}
         yield _ending(self, run, view)
-
-
-@dataclass(slots=True)
-class RaceView:
-    """A race as it grows; the verdict is asked for in the reader's thread, at the end."""
-
-    lanes: tuple[RunView, RunView] = field(default_factory=lambda: (RunView(), RunView()))
-    verdict: Verdict | None = None
 
 
 def build(page: Page) -> None:
     """Build the tab."""
     with gr.Row():
         prompt = gr.Textbox(
-            DEFAULT_PROMPT, label="Prompt for both lanes", lines=1, max_lines=8, scale=8,
+            DEFAULT_PROMPT, label=texts.label("prompt"), lines=1, max_lines=8, scale=8,
             min_width=220, elem_id="race-prompt",
         )  # fmt: skip
         with gr.Column(scale=1, min_width=110, elem_classes="slim"):
             start = gr.Button(
-                "Race", variant="primary", elem_id="race-start", elem_classes="while-idle"
+                texts.label("race"), variant="primary", elem_id="race-start",
+                elem_classes="while-idle",
+            )  # fmt: skip
+            stop = gr.Button(
+                texts.label("stop"), variant="stop", elem_id="race-stop", elem_classes="while-busy"
             )
-            stop = gr.Button("Stop", variant="stop", elem_id="race-stop", elem_classes="while-busy")
+    editor = build_lanes(page)
     notice = gr.HTML(elem_id="race-notice")
     outcome = gr.HTML(elem_id="race-outcome")
-    panel = gr.HTML(_render_race(RaceView()), elem_id="race-panel")
-    with gr.Accordion("Sampling and limits of both lanes", open=False, elem_id="race-settings"):
+    share = build_share()
+    panel = gr.HTML(RaceView(default_specs()).render(), elem_id="race-panel")
+    with gr.Accordion(texts.label("settings"), open=False, elem_id="race-settings"):
         sampling = build_sampling("race")
-    tab = CompareTab(page, prompt, notice, outcome, panel, sampling, Warmth())
+    connect_presets(sampling, page)
+    tab = CompareTab(page, prompt, notice, outcome, panel, sampling, editor, share, Warmth())
     connect_flow(
         [start.click, prompt.submit],
         tab.on_race,
         gr.State(None),
-        inputs=[prompt, *page.bar.inputs, *sampling.inputs],
+        inputs=tab.inputs,
         outputs=tab.outputs,
         live=[panel],
     )
+    connect_share(share)
     stop.click(tab.on_stop, queue=False, show_progress="hidden", api_visibility="private")
 
 
-def _with_drafter(page: Page, choice: Choice) -> Choice:
-    """A race needs the drafter, whatever the drafter box says."""
-    if choice.mode == "dflash":
-        return choice
-    if page.workspace.registry.get(choice.pair).drafter is None:
-        raise PairNotReady(f"{choice.pair} has no drafter to race: choose another pair.")
-    return replace(choice, mode="dflash")
-
-
 def _decode(
-    page: Page, warmth: Warmth, choice: Choice, request: GenerationRequest, view: RaceView
+    tab: CompareTab, view: RaceView, backend: str | None, owner: str | None
 ) -> Iterator[LaneEvent]:
-    """Load what was chosen and race, in the reader's thread."""
-    loaded = page.load(choice)
-    for lane in view.lanes:
-        lane.know(loaded, request)
-    requests = [as_mode(request, "ar"), request]
-    warmth.warm(loaded, requests)
-    return _judged(page.workspace.race(loaded, requests), loaded, request, view)
-
-
-def _judged(
-    events: Iterator[LaneEvent], loaded: LoadedPair, request: GenerationRequest, view: RaceView
-) -> Iterator[LaneEvent]:
-    """Pass the race on, then compare what came."""
-    seen = (RunView(), RunView())
+    """Load what the lanes need, race, compare what came, in the reader's thread."""
+    workspace, seen = tab.page.workspace, [RunView(colour=False) for _ in view.specs]
     problem: StoreError | None = None
-    try:
-        with closing(cast("Generator[LaneEvent]", events)):
-            for lane, event in events:
-                seen[lane].add([event])
-                yield lane, event
-    except StoreError as error:  # comes after the last event: the race itself is whole
-        problem = error
-    view.verdict = verdict(loaded, request, seen[AR].token_ids, seen[DFLASH].token_ids)
+    with workspace.lanes(view.specs, backend) as lanes:
+        view.know(lanes)
+        check_limits([lane.request for lane in lanes], workspace.settings.public)
+        tab.warmth.warm(lanes)
+        events = workspace.race_lanes(lanes, owner=owner)
+        try:
+            with closing(cast("Generator[LaneEvent]", events)):
+                for index, event in events:
+                    seen[index].add([event])
+                    yield index, event
+        except StoreError as error:  # comes after the last event: the race itself is whole
+            problem = error
+        view.outcome = judge(lanes, view.specs, seen, workspace.registry, backend)
     if problem is not None:
         raise problem
 
 
-def _render_race(view: RaceView, status: str = "") -> str:
-    lanes = "".join(
-        render_lane(name, lane.metrics(), lane.text)
-        for name, lane in zip(("ar", "dflash"), view.lanes, strict=True)
-    )
-    return render_parts(
-        {
-            "race-status": status or render_status(""),
-            "race-lanes": lanes,
-            "race-notes": view.lanes[DFLASH].render_notes(),
-            "race-strip": view.lanes[DFLASH].render_strip(),
-        }
-    )
-
-
 def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
-    text = run_status(run.phase, None, stopped=run.stopped and view.verdict is None)
+    text = run_status(
+        run.phase, None, stopped=run.stopped and view.outcome is None, num_before=run.num_before
+    )
     if run.phase == "running" and not run.stopped:
-        text = "Racing: the lane that is behind computes next."
-    if view.verdict is not None:
-        text += view.lanes[DFLASH].circumstances()
+        done = all(lane.finished is not None for lane in view.lanes)
+        text = texts.say("judging" if done else "racing")
+    if run.phase == "ended" and view.outcome is not None:
+        text += view.circumstances()
     return render_status(text, busy=run.phase != "ended")
 
 
 def _ending(tab: CompareTab, run: LiveRun[LaneEvent], view: RaceView) -> Update:
-    update: Update = {tab.panel: _render_race(view, _say_status(run, view))}
+    update: Update = {tab.panel: view.render(_say_status(run, view))}
     if run.error is not None:
         update[tab.notice] = render_notice(str(run.error), "error")
     elif run.broken:
-        update[tab.notice] = render_notice("The race broke off; the terminal shows why.", "error")
+        update[tab.notice] = render_notice(texts.say("broken"), "error")
     else:
-        update[tab.notice] = render_notice(view.lanes[DFLASH].hints())
-    if view.verdict is not None:
-        metrics = [lane.metrics() for lane in view.lanes]
-        update[tab.outcome] = render_outcome(metrics[AR], metrics[DFLASH], view.verdict)
+        update[tab.notice] = render_notice(view.hints())
+    if view.outcome is not None:
+        update[tab.outcome] = render_outcome(view.outcome)
+        update[tab.share.last] = view.outcome
+        update[tab.share.command] = render_command(view.outcome.command(with_prompt=True))
     return update

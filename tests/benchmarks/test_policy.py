@@ -1,10 +1,11 @@
 """The benchmark of draft length policies, and the recording that the engine's tests replay."""
 
 from contextlib import closing
+from statistics import mean
 
 import pytest
 
-from benchmarks.acceptances import accepted_lengths
+from benchmarks.acceptances import blocks_of
 from benchmarks.policy import Round, figures_of, judge, measure
 from benchmarks.prompts import DEMONSTRATION, Prompt
 from dflash_app.backends.torch.loading import load_models
@@ -27,8 +28,8 @@ def test_a_real_run_accepts_what_was_recorded_at_its_tokens(num_drafts):
     models = load_models(EMBEDDED_DIR / "target", EMBEDDED_DIR / "drafter", OPTIONS)
     tokenizer = load_tokenizer(EMBEDDED_DIR / "target")
     prompt_ids = encode_prompt(tokenizer, (Message("user", DEMONSTRATION),))
-    recorded = accepted_lengths(models, prompt_ids, 80, stop=True)
-    assert len(set(recorded)) > 3
+    recorded = blocks_of(models, prompt_ids, 80, stop=True)
+    assert len({block.num_accepted for block in recorded}) > 3
     with closing(models.open_lane(SamplingParams(), "dflash", None)) as lane:
         events = decode(
             lane, prompt_ids, policy=FixedDrafts(num_drafts), max_new_tokens=80,
@@ -38,7 +39,9 @@ def test_a_real_run_accepts_what_was_recorded_at_its_tokens(num_drafts):
         steps = [event for event in events if isinstance(event, StepDone)]
     token = 0
     for step in steps[:-1]:
-        assert step.num_accepted == min(num_drafts, recorded[token])
+        assert step.num_accepted == min(num_drafts, recorded[token].num_accepted)
+        if num_drafts == 15:
+            assert mean(step.confidences) == pytest.approx(recorded[token].confidence, abs=1e-3)
         token += len(step.token_ids)
 
 

@@ -26,6 +26,9 @@ class ScriptBackend:
         self.options.append(options)
         return self.pair
 
+    def load_beside(self, pair, options, host):
+        return self.load(pair, options)
+
 backend = ScriptBackend()
 
 @hookimpl

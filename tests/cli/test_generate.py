@@ -183,7 +183,7 @@ def test_every_option_reaches_the_request(play: Play, capsys: Capture) -> None:
     pair = play(DFLASH)
     options = "--temperature 0.5 --top-p 0.9 --top-k 7 --seed 3 --stop END --stop X --thinking off"
     more = "--system Rules --block-size 8 --max-new-tokens 9"
-    cuts = "--min-p 0.05 --repetition-penalty 1.1"
+    cuts = "--min-p 0.05 --repetition-penalty 1.1 --task GSM8K"
     assert generate(*options.split(), *cuts.split(), *more.split()) == 0
     (request,) = pair.requests
     assert request.sampling == SamplingParams(
@@ -191,7 +191,7 @@ def test_every_option_reaches_the_request(play: Play, capsys: Capture) -> None:
     )
     assert (request.stop, request.thinking, request.block_size) == (("END", "X"), "off", 8)
     assert [message.content for message in request.messages] == ["Rules", "Hello"]
-    assert request.max_new_tokens == 9
+    assert (request.max_new_tokens, request.task) == (9, "GSM8K")
 
 
 def test_prompt_is_read_from_standard_input(

@@ -3,11 +3,14 @@
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dflash_app.cli import main
-from dflash_app.metrics import RunMetrics
+from dflash_app.events import DecodeEvent, PrefillDone, StepDone
+from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.settings import Settings
 from dflash_app.store.records import RunStart
 from dflash_app.store.runs import Store
@@ -16,16 +19,19 @@ Capture = pytest.CaptureFixture[str]
 METRICS = RunMetrics(num_output_tokens=3, decode_tok_s=123.4, mean_acceptance_length=2.5)
 
 
+START = RunStart(
+    source="cli",
+    pair="tiny",
+    backend="torch",
+    device="cpu",
+    dtype="float32",
+    mode="dflash",
+    messages=({"role": "user", "content": "first"},),
+)
+
+
 def add_run(settings: Settings, prompt: str, mode: str = "dflash", *, ended: bool = True) -> int:
-    start = RunStart(
-        source="cli",
-        pair="tiny",
-        backend="torch",
-        device="cpu",
-        dtype="float32",
-        mode=mode,
-        messages=({"role": "user", "content": prompt},),
-    )
+    start = replace(START, mode=mode, messages=({"role": "user", "content": prompt},))
     with Store(settings.database) as store:
         run_id = store.start_run(start)
         if ended:
@@ -130,6 +136,19 @@ def test_delete_removes_exactly_the_named_runs(settings: Settings, capsys: Captu
         assert [record.id for record in store.list_runs()] == [second]
 
 
+def test_snapshot_copies_the_log_and_overwrites_nothing(
+    settings: Settings, capsys: Capture, tmp_path: Path
+) -> None:
+    add_run(settings, "first")
+    target = tmp_path / "copy.db"
+    assert main(["runs", "snapshot", str(target)]) == 0
+    assert f"datasette {target}" in capsys.readouterr().err
+    with Store(target) as copy:
+        assert copy.count_runs() == 1
+    assert main(["runs", "snapshot", str(target)]) == 1
+    assert "name a file that is not there yet" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["show", "delete"])
 def test_unknown_number_is_one_sentence_and_deletes_nothing(
     settings: Settings, capsys: Capture, command: str
@@ -177,3 +196,40 @@ def test_unusable_log_is_one_sentence(settings: Settings, capsys: Capture) -> No
     assert captured.out == ""
     assert captured.err.startswith("Error: ")
     assert len(captured.err.splitlines()) == 1
+
+
+def add_losing_run(settings: Settings) -> int:
+    events: list[DecodeEvent] = [PrefillDone(4, 0, 1, 0.0, 0.5)]
+    for step in range(1, 21):
+        drafts = (2, 9, 9, 9)
+        events.append(StepDone((2, 3), drafts, 1, None, 0.1, 0.1, 0.5 + 0.2 * step))
+    with Store(settings.database) as store:
+        run_id = store.start_run(START)
+        metrics = summarize(events)
+        store.finish_run(
+            run_id, "stop", output="Nine.", token_ids=[], metrics=metrics, events=events
+        )
+    return run_id
+
+
+def test_why_tells_the_runs_figures_and_what_limits_it(settings: Settings, capsys: Capture) -> None:
+    run_id = add_losing_run(settings)
+    assert main(["runs", "why", str(run_id)]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("10 tok/s: a step commits 2.00 tokens and takes 200 ms (100 drafting")
+    assert "1. Drafts are refused: of 4 a step the target takes 1.00." in told
+    assert "The drafter itself takes 50% of the time, 100 ms a block." in told
+    assert main(["runs", "why", str(run_id), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run"] == run_id
+    assert found["findings"][0]["key"] == "refused"
+    assert found["findings"][0]["lost_s"] == pytest.approx(2.4)
+
+
+def test_why_says_what_to_do_about_a_run_whose_steps_were_not_kept(
+    settings: Settings, capsys: Capture
+) -> None:
+    assert main(["runs", "why", str(add_run(settings, "older"))]) == 1
+    assert "run its prompt again" in capsys.readouterr().err
+    assert main(["runs", "why", "77"]) == 1
+    assert "There is no run 77" in capsys.readouterr().err

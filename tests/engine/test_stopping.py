@@ -13,7 +13,7 @@ from dflash_app.engine.local import LocalPair
 from dflash_app.engine.stopping import current_stop, stopped_by
 from dflash_app.engine.worker import Worker
 from dflash_app.events import Finished
-from dflash_app.race import race
+from dflash_app.race import RaceLane, race
 from dflash_app.request import GenerationRequest, Message
 from dflash_app.store.runs import Store
 from dflash_app.ui.live import DeviceTurn, LiveRun
@@ -100,8 +100,8 @@ def test_a_run_stopped_while_its_prompt_is_read_is_recorded_as_cancelled(pair):
 
 def test_every_lane_of_a_race_is_stopped_and_recorded_as_cancelled(pair):
     with Store(None) as store:
-        lanes = [replace(LONG, mode="ar"), LONG]
-        events = stopped_while_reading(pair, lambda: race(pair, store, lanes))
+        lanes = [RaceLane(pair, replace(LONG, mode="ar")), RaceLane(pair, LONG)]
+        events = stopped_while_reading(pair, lambda: race(lanes, store))
         reasons = [record.finish_reason for record in store.list_runs()]
     assert [lane for lane, _ in events] == [0, 1]
     assert all(is_cancelled(event) for _, event in events)

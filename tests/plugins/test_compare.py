@@ -1,13 +1,15 @@
-"""The Compare tab's events: two lanes, the speedup, the verdict, and a way out of each."""
+"""The Compare tab's events: the lanes, the speedups, the verdicts, and a way out of each."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
 import gradio as gr
+import pytest
 
 from dflash_app.errors import GenerationFailed
 from dflash_app.events import StepDone, TextDelta
+from dflash_app.settings import PublicLimits
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace
@@ -26,6 +28,23 @@ from tests.ui.stage import (
 )
 
 
+def lane(kind: str, **changes: str) -> list[str]:
+    """Values of one lane's boxes."""
+    boxes = {"drafter": "same", "block": "same", "precision": "same", "drafts": "same", **changes}
+    return [kind, *boxes.values()]
+
+
+def settings(
+    chosen: list[str] | None = None,
+    lanes: list[list[str]] | None = None,
+    sampling: list[Any] = SAMPLING,
+) -> list[Any]:
+    """Values of the bar, the sampling controls and three lanes."""
+    lanes = lanes or [lane("ar"), lane("dflash")]
+    rows = [*lanes, *[lane("off")] * (3 - len(lanes))]
+    return [*(chosen or bar()), *sampling, *(value for row in rows for value in row)]
+
+
 def race(
     workspace: Workspace, prompt: str = "How many?", values: list[Any] | None = None
 ) -> Iterator[dict[Any, Any]]:
@@ -35,7 +54,7 @@ def race(
 def race_on(
     blocks: gr.Blocks, prompt: str = "How many?", values: list[Any] | None = None
 ) -> Iterator[dict[Any, Any]]:
-    yield from play(blocks, "on_race", prompt, visitor(), *(values or [*bar(), *SAMPLING]))
+    yield from play(blocks, "on_race", prompt, visitor(), *(values or settings()))
 
 
 def test_both_lanes_end_with_speedup_and_identical(open_stage: StageOpener) -> None:
@@ -64,7 +83,7 @@ def test_the_first_token_that_differs_is_shown_with_both_logits(open_stage: Stag
 
 def test_a_race_takes_the_drafter_even_where_none_is_chosen(open_stage: StageOpener) -> None:
     pair = two_lanes()
-    last(race(open_stage(lambda: pair), values=[*bar(drafter="none"), *SAMPLING]))
+    last(race(open_stage(lambda: pair), values=settings(bar(drafter="none"))))
     assert {request.mode for request in pair.requests} == {"ar", "dflash"}
 
 
@@ -90,21 +109,26 @@ def test_the_dflash_lane_may_adapt_and_tells_when_it_falls_back(open_stage: Stag
     dflash = list(pair.scripts[1])
     dflash[4] = replace(cast(StepDone, dflash[4]), note="AR fallback: why")
     pair.scripts = [pair.scripts[0], dflash]
-    shown = last(race(open_stage(lambda: pair), values=[*bar(), *SAMPLING[:-1], "adaptive"]))
+    shown = last(
+        race(open_stage(lambda: pair), values=settings(sampling=[*SAMPLING[:-1], "adaptive"]))
+    )
     assert pair.requests[-1].policy == "adaptive"
     assert "after 4 tokens</b> AR fallback: why" in shown["race-notes"]
     assert "✓ identical" in shown["race-outcome"]
 
 
 def test_a_pair_without_drafter_cannot_race(open_stage: StageOpener) -> None:
-    shown = last(race(open_stage(two_lanes), values=[*bar("lonely", "none"), *SAMPLING]))
-    assert "lonely has no drafter to race: choose another pair." in shown["race-notice"]
+    shown = last(race(open_stage(two_lanes), values=settings(bar("lonely", "none"))))
+    assert (
+        "lonely has no drafter to race: choose another pair, or plain decoding"
+        in shown["race-notice"]
+    )
 
 
 def test_an_empty_prompt_and_a_missing_pair_are_explained(open_stage: StageOpener) -> None:
     workspace = open_stage(two_lanes)
     assert "The prompt is empty" in last(race(workspace, " "))["race-notice"]
-    absent = last(race(workspace, values=[*bar("absent", "absent"), *SAMPLING]))
+    absent = last(race(workspace, values=settings(bar("absent", "absent"))))
     assert "dflash-app hub pull absent" in absent["race-notice"]
 
 
@@ -117,7 +141,7 @@ def test_a_failure_is_one_sentence_and_gives_the_button_back(open_stage: StageOp
 
 
 def test_stop_ends_both_lanes(open_stage: StageOpener) -> None:
-    pair = PacedPair([script_of(*[(2,)] * 500), script_of(*[(2,)] * 500)], pause_s=0.005)
+    pair = PacedPair([script_of(*[(2,)] * 120), script_of(*[(2,)] * 120)], pause_s=0.005)
     pair.gate.set()
     workspace = open_stage(lambda: pair)
     blocks = build_page(workspace, LiveRuns())
@@ -136,3 +160,110 @@ def test_what_the_lanes_say_is_no_markup(open_stage: StageOpener) -> None:
     script.insert(1, TextDelta("<img src=x onerror=alert(1)>"))
     shown = last(race(open_stage(lambda: ScriptedPair([script, script]))))
     assert "<img" not in shown["race-text-ar"] + shown["race-text-dflash"]
+
+
+def three_lanes() -> ScriptedPair:
+    pair = two_lanes()
+    pair.scripts = [*pair.scripts, script_of((2, 3), (4, 5), (6, 7), num_draft=2)]
+    return pair
+
+
+THREE = [lane("ar"), lane("dflash"), lane("dflash", block="3", drafts="adaptive")]
+
+
+def test_a_third_lane_has_a_pane_and_a_verdict_of_its_own(open_stage: StageOpener) -> None:
+    pair = three_lanes()
+    workspace = open_stage(lambda: pair)
+    shown = last(race(workspace, values=settings(lanes=THREE)))
+    asked = [(each.mode, each.block_size, each.policy) for each in pair.requests[-3:]]
+    assert asked == [("ar", None, "fixed"), ("dflash", None, "fixed"), ("dflash", 3, "adaptive")]
+    assert "8.0 tok/s" in shown["race-cards-dflash-2"]
+    assert "bcdefgh" in shown["race-text-dflash-2"]
+    assert shown["race-outcome"].count("✓ identical") == 2
+    assert "3.00×" in shown["race-outcome"]
+    assert "2.00×" in shown["race-outcome"]
+    assert "DFlash, block 3, adaptive drafts against Plain decoding" in shown["race-outcome"]
+    assert len({run.start.group_id for run in workspace.store.list_runs()}) == 1
+
+
+def test_what_was_saved_is_told_in_tokens_seconds_and_steps(open_stage: StageOpener) -> None:
+    shown = last(race(open_stage(two_lanes)))["race-outcome"]
+    assert "7 tokens; 1.00 s and 4 target steps saved." in shown
+
+
+def test_without_plain_decoding_the_first_lane_is_the_baseline(open_stage: StageOpener) -> None:
+    lanes = [lane("dflash", block="3"), lane("dflash")]
+    shown = last(race(open_stage(two_lanes), values=settings(lanes=lanes)))
+    assert "DFlash against DFlash, block 3" in shown["race-outcome"]
+    assert "3.00×" in shown["race-outcome"]
+
+
+def test_lanes_that_say_nothing_follow_the_bar(open_stage: StageOpener) -> None:
+    pair = two_lanes()
+    chosen = ["scripted", "scripted", "4", "float32", "auto", "script"]
+    last(race(open_stage(lambda: pair), values=settings(chosen)))
+    assert [each.block_size for each in pair.requests[-2:]] == [None, 4]
+
+
+def test_sampled_lanes_draw_by_one_seed_that_the_command_tells(open_stage: StageOpener) -> None:
+    pair = two_lanes()
+    sampling = [64, 0.7, *SAMPLING[2:]]
+    shown = last(race(open_stage(lambda: pair), values=settings(sampling=sampling)))
+    seeds = {each.sampling.seed for each in pair.requests[-2:]}
+    assert len(seeds) == 1
+    assert f"--seed {seeds.pop()}" in shown["race-command"]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        (lane("fast"), "is no lane"),
+        (lane("dflash", block="many"), "is no block size"),
+        (lane("dflash", drafts="wild"), "is no draft length"),
+        (lane("dflash", drafter="nobody"), "nobody"),
+        (lane("dflash", block="1"), "block_size"),
+    ],
+)
+def test_a_box_that_holds_what_it_does_not_offer_is_named(
+    open_stage: StageOpener, boxes: list[str], words: str
+) -> None:
+    pair = two_lanes()
+    shown = last(race(open_stage(lambda: pair), values=settings(lanes=[lane("ar"), boxes])))
+    assert words in shown["race-notice"]
+    assert pair.requests == []
+
+
+def test_lanes_that_the_backend_cannot_hold_at_once_are_refused(open_stage: StageOpener) -> None:
+    lanes = [lane("ar"), lane("dflash", precision="bfloat16")]
+    shown = last(race(open_stage(two_lanes), values=settings(lanes=lanes)))
+    assert "choose lanes of one pair in one precision" in shown["race-notice"]
+
+
+def test_a_command_with_a_hostile_prompt_is_no_markup(open_stage: StageOpener) -> None:
+    prompt = "<script>alert(1)</script> ${alert(2)}"
+    shown = last(race(open_stage(two_lanes), prompt))
+    assert "<script>" not in shown["race-command"]
+    assert "dflash-app generate --compare" in shown["race-command"]
+
+
+def test_lanes_of_a_public_page_stay_with_the_shared_pair_and_precision(
+    open_stage: StageOpener,
+) -> None:
+    pair = two_lanes()
+    workspace = open_stage(lambda: pair)
+    workspace.settings = replace(workspace.settings, public=PublicLimits())
+    lanes = [lane("ar", precision="float16"), lane("dflash", drafter="second", precision="nf4")]
+    shown = last(race(workspace, values=settings(lanes=lanes)))
+    assert "✓ identical" in shown["race-outcome"]
+    assert {run.start.pair for run in workspace.store.list_runs()} == {"scripted"}
+
+
+def test_what_is_too_much_for_a_public_page_does_not_even_warm_up(
+    open_stage: StageOpener,
+) -> None:
+    pair = two_lanes()
+    workspace = open_stage(lambda: pair)
+    workspace.settings = replace(workspace.settings, public=PublicLimits(max_prompt_chars=20))
+    shown = last(race(workspace, "x" * 21))
+    assert "this public page takes 20" in shown["race-notice"]
+    assert pair.requests == []

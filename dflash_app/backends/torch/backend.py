@@ -3,12 +3,12 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, WeakValueDictionary
 
 from dflash_app.backends.torch.families import check_family
 from dflash_app.drafters.support import unsupported_reason
-from dflash_app.engine.opening import open_pair
+from dflash_app.engine.opening import end_ids, open_pair
 from dflash_app.engine.out_of_memory import is_out_of_memory
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.errors import BackendUnavailable, LoadError
@@ -19,6 +19,7 @@ from dflash_app.registry.pair import Pair
 if TYPE_CHECKING:
     from dflash_app.backends.torch.models import TorchModels
     from dflash_app.backends.torch.target import TorchTarget
+    from dflash_app.engine.local import PairTokenizer
 
 TargetKey = tuple[Path, LoadOptions]
 """Folder, and what of the options makes a target, device and dtype chosen."""
@@ -76,6 +77,36 @@ class TorchBackend:
         Raises:
             PairNotReady, LoadError, BackendUnavailable.
         """
+        return self._open(pair, options, None)
+
+    def load_beside(self, pair: Pair, options: LoadOptions, host: LoadedPair) -> LoadedPair:
+        """Load a pair on the thread of another; see `BesideLoader`.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable.
+        """
+        return self._open(pair, options, host)
+
+    def load_here(
+        self, pair: Pair, options: LoadOptions
+    ) -> "tuple[PairTokenizer, TorchModels, tuple[str, ...]]":
+        """Load a pair on the calling thread, for whoever runs it elsewhere.
+
+        Returns:
+            (tokenizer, models, warnings): what `LocalPair` is made of, but for its worker.
+
+        Raises:
+            PairNotReady, LoadError, BackendUnavailable.
+        """
+        target_dir, drafter_dir = self._folders(pair, options)
+        from dflash_app.drafters.tokenizer import load_tokenizer
+
+        tokenizer: Any = load_tokenizer(target_dir)
+        eos_ids = end_ids(tokenizer)
+        models, warnings = self._load(pair, target_dir, drafter_dir, options, eos_ids)
+        return tokenizer, models, warnings
+
+    def _open(self, pair: Pair, options: LoadOptions, host: LoadedPair | None) -> LoadedPair:
         target_dir, drafter_dir = self._folders(pair, options)
         from dflash_app.drafters.tokenizer import load_tokenizer
 
@@ -94,8 +125,9 @@ class TorchBackend:
             pair.name,
             self.name,
             load_tokenizer(target_dir),
-            lambda eos_ids: self._load(pair, target_dir, drafter_dir, options, eos_ids),
+            lambda eos_ids: self._load(pair, target_dir, drafter_dir, options, eos_ids, host=host),
             refuse,
+            host=host,
         )
 
     def _folders(self, pair: Pair, options: LoadOptions) -> tuple[Path, Path | None]:
@@ -112,6 +144,8 @@ class TorchBackend:
         drafter_dir: Path | None,
         options: LoadOptions,
         eos_ids: tuple[int, ...],
+        *,
+        host: LoadedPair | None = None,
     ) -> "tuple[TorchModels, tuple[str, ...]]":
         from dflash_app.backends.torch.inspection import check_pair
         from dflash_app.backends.torch.loading import (
@@ -131,11 +165,13 @@ class TorchBackend:
             device=AUTO if options.device == AUTO else str(device),
             dtype=str(choose_dtype(options.dtype, device, options.quantization)),
         )
-        warnings += self._check_room(target_dir, drafter_dir, options)
         key = (target_dir.resolve(), chosen.of_target())
-        models = load_models(
-            target_dir, drafter_dir, options, eos_ids=eos_ids, target=self._targets.get(key)
-        )
+        shared = self._targets.get(key)
+        if host is None:
+            warnings += self._check_room(target_dir, drafter_dir, options)
+        else:
+            warnings += self._check_room_beside(target_dir, drafter_dir, options, host, shared)
+        models = load_models(target_dir, drafter_dir, options, eos_ids=eos_ids, target=shared)
         self._targets[key] = models.target
         self._loaded.add(models)
         return models, warnings
@@ -148,20 +184,55 @@ class TorchBackend:
         Raises:
             LoadError: naming both sizes and the cures.
         """
-        from dflash_app.backends.torch.loading import AUTO, choose_device, memory_need
-        from dflash_app.backends.torch.memory import free_bytes
+        from dflash_app.backends.torch.loading import choose_device
         from dflash_app.backends.torch.models import held_on
 
         device = choose_device(options.device)
-        free, need = free_bytes(device), memory_need(target_dir, drafter_dir, options)
-        if free is None or need is None or options.device == AUTO:
-            return ()
         # What is in memory is shared, or goes before others come.
-        free += held_on(device, list(self._loaded))
-        where, cures = f"on {device}", "choose nf4, a smaller pair, or the target alone"
+        held = held_on(device, list(self._loaded))
+        cures = "choose nf4, a smaller pair, or the target alone"
         cures += ", or the device auto" if device.type == "cuda" else ""
-        reason = refusal(need, free, where, cures)
-        if reason is not None:
-            raise LoadError(reason)
-        warning = room_warning(need, free, where)
-        return () if warning is None else (warning,)
+        where = f"on {device}"
+        return _judge_room(target_dir, drafter_dir, options, held=held, where=where, cures=cures)
+
+    def _check_room_beside(
+        self,
+        target_dir: Path,
+        drafter_dir: Path | None,
+        options: LoadOptions,
+        host: LoadedPair,
+        shared: "TorchTarget | None",
+    ) -> tuple[str, ...]:
+        """The same where what is in memory stays there.
+
+        Raises:
+            LoadError: naming both sizes and the cures.
+        """
+        held = 0 if shared is None else shared.memory_bytes()
+        where = f"on {host.device} beside {host.name!r} ({host.quantization or host.dtype})"
+        cures = "choose lanes of one precision, a lower one, or a smaller pair"
+        return _judge_room(target_dir, drafter_dir, options, held=held, where=where, cures=cures)
+
+
+def _judge_room(
+    target_dir: Path,
+    drafter_dir: Path | None,
+    options: LoadOptions,
+    *,
+    held: int,
+    where: str,
+    cures: str,
+) -> tuple[str, ...]:
+    """A warning where little context fits; `held` bytes of what is in memory do not count."""
+    from dflash_app.backends.torch.loading import AUTO, choose_device, memory_need
+    from dflash_app.backends.torch.memory import free_bytes
+
+    free = free_bytes(choose_device(options.device))
+    need = memory_need(target_dir, drafter_dir, options)
+    if free is None or need is None or options.device == AUTO:
+        return ()
+    reason = refusal(need, free + held, where, cures)
+    if reason is not None:
+        raise LoadError(reason)
+    warning = room_warning(need, free + held, where)
+    return () if warning is None else (warning,)
