@@ -4,7 +4,7 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from statistics import fmean
@@ -89,6 +89,7 @@ class Recording:
                 metrics=summarize(self._events),
                 error=None if error is None else str(error) or type(error).__name__,
                 paths=paths,
+                events=self._events,
             )
             self.problem = None
         except StoreError as problem:
@@ -136,6 +137,8 @@ def run(
     target_revision: str | None = None,
     drafter_revision: str | None = None,
     group_id: str | None = None,
+    owner: str | None = None,
+    began: Callable[[int], None] | None = None,
 ) -> Iterator[DecodeEvent]:
     """Decode one turn and record it.
 
@@ -149,6 +152,8 @@ def run(
         target_revision: commit of the target's files, where known.
         drafter_revision: commit of the drafter's files, where known.
         group_id: joins runs that belong together.
+        owner: whose run it is, see `RunStart`.
+        began: told the run's id once its row is begun, before anything is decoded.
 
     Yields:
         The engine's events. When `Finished` comes, the run is in the store.
@@ -159,9 +164,11 @@ def run(
     """
     request = with_seed(request)
     revisions = (target_revision, drafter_revision)
-    start = describe(loaded, request, source, revisions, group_id)
+    start = describe(loaded, request, source, revisions, group_id, owner=owner)
     recording = Recording(store, start, loaded)
     try:
+        if began is not None and recording.run_id is not None:
+            began(recording.run_id)
         with closing(closable(loaded.stream(request))) as events:
             for event in events:
                 recording.add(event)
@@ -180,6 +187,8 @@ def describe(
     source: str,
     revisions: tuple[str | None, str | None] = (None, None),
     group_id: str | None = None,
+    *,
+    owner: str | None = None,
 ) -> RunStart:
     """Everything about a run that is known before it begins.
 
@@ -189,6 +198,7 @@ def describe(
         source: who asks.
         revisions: commits of the target's and the drafter's files, None where unknown.
         group_id: shared by the lanes of a race.
+        owner: whose run it is.
     """
     drafting = request.mode == "dflash"
     sampling = request.sampling
@@ -220,6 +230,8 @@ def describe(
         thinking=request.thinking,
         messages=tuple({"role": each.role, "content": each.content} for each in request.messages),
         group_id=group_id,
+        owner=owner,
+        task=request.task,
     )
 
 

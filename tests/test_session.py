@@ -41,6 +41,34 @@ def test_a_finished_run_is_recorded_with_its_text_tokens_and_figures(store: Stor
     assert record.metrics.decode_tok_s == 3 / 0.5
 
 
+def test_the_steps_of_a_run_are_kept_whichever_way_it_ends(store: Store) -> None:
+    script = script_of((2, 3), (4,), num_draft=3, reason="length")
+    steps = [event for event in script if not isinstance(event, TextDelta)]
+    list(run(ScriptedPair([script]), store, ask(), source="chat"))
+    assert store.run_events(only(store).id) == steps
+    cut = ScriptedPair([[*script[:4], GenerationFailed("It broke.")]])
+    with pytest.raises(GenerationFailed):
+        list(run(cut, store, ask(), source="chat"))
+    assert store.run_events(store.list_runs(limit=1)[0].id) == steps[:2]
+
+
+def test_a_run_has_an_owner_and_tells_its_id_before_anything_is_decoded(store: Store) -> None:
+    told: list[tuple[int, str | None]] = []
+
+    def began(run_id: int) -> None:
+        record = store.get_run(run_id, "visitor-1")
+        told.append((run_id, record and record.finish_reason))
+
+    pair = ScriptedPair([script_of()])
+    list(run(pair, store, ask(), source="chat", owner="visitor-1", began=began))
+    assert told == [(only(store).id, None)]
+
+
+def test_a_run_is_recorded_with_the_task_of_its_prompt(store: Store) -> None:
+    list(run(ScriptedPair([script_of()]), store, ask(task="GSM8K"), source="benchmark"))
+    assert only(store).start.task == "GSM8K"
+
+
 def test_the_record_says_what_was_asked_and_of_whom(store: Store) -> None:
     request = ask("hi", stop=("END",), max_new_tokens=9, thinking="off")
     revisions = {"target_revision": "t1", "drafter_revision": "d1"}

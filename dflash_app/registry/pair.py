@@ -51,11 +51,18 @@ def _text(text: str) -> str:
     return text
 
 
+def _language(text: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}", text):
+        raise ValueError("use a language's code of two or three letters such as en")
+    return text
+
+
 Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 RepoId: TypeAlias = Annotated[str, AfterValidator(_repo)]
 Revision: TypeAlias = Annotated[str, AfterValidator(_revision)]
 ModelPath: TypeAlias = Annotated[str, AfterValidator(_path)]
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
+Language: TypeAlias = Annotated[str, AfterValidator(_language)]
 BlockSize: TypeAlias = Annotated[int, Field(ge=2, le=64)]
 
 
@@ -169,6 +176,8 @@ class Pair(Row):
         status: see `Status`.
         thinking: the mode the drafter was trained for, as `GenerationRequest.thinking` takes it.
         thinking_levels: the levels the target's template understands.
+        languages: that the drafter was trained on, as codes ("en").
+        trained_context: tokens of the sequences that the drafter was trained on.
         sampling: that the pair's own documentation uses.
         benchmarks: published tables; `published` gives them row by row.
         notes: what a user should know before choosing it.
@@ -186,6 +195,8 @@ class Pair(Row):
     status: Status = "available"
     thinking: Text | None = None
     thinking_levels: tuple[Text, ...] = ()
+    languages: tuple[Language, ...] = ()
+    trained_context: Annotated[int, Field(ge=1)] | None = None
     sampling: Sampling | None = None
     benchmarks: tuple[Benchmark, ...] = ()
     notes: Text | None = None

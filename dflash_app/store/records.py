@@ -1,6 +1,7 @@
 """What a run's row holds, and how it is written and read."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -10,6 +11,14 @@ import dflash_app
 from dflash_app.errors import StoreCorrupt
 from dflash_app.metrics import RunMetrics
 from dflash_app.store.fingerprint import hardware_fingerprint, library_versions
+
+_EXACT = (
+    "pair", "mode", "backend", "source", "group_id", "finish_reason", "task", "owner",
+)  # fmt: skip
+"""Columns that a filter compares as they are."""
+
+MAX_TEXT_CHARS = 10_000
+"""Of a text that is looked for: SQLite refuses patterns of more than 50,000 bytes."""
 
 RunEnd = Literal["stop", "length", "cancelled", "failed", "interrupted"]
 """How a run ended: as in `FinishReason`, or failed with an error, or cut by a crash."""
@@ -38,6 +47,8 @@ class RunStart:
             seed repeat the run.
         messages: the conversation, each {"role": ..., "content": ...}; the last is the user's.
         group_id: shared by the lanes of one race.
+        owner: whose run it is: a visitor's key on a public page, None on one's own machine.
+        task: what the prompt is one of, as a data set's name; None where nobody said.
         started_at: UTC.
     """
 
@@ -68,6 +79,8 @@ class RunStart:
     stop: tuple[str, ...] = ()
     thinking: str | None = None
     group_id: str | None = None
+    owner: str | None = None
+    task: str | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     app_version: str = dflash_app.__version__
     library_versions: dict[str, str] = field(default_factory=library_versions)
@@ -132,9 +145,12 @@ class RunFilter:
     """Which runs to list; None does not filter.
 
     Attributes:
-        text: part of the prompt or the output, in any case of ASCII letters.
+        text: part of the prompt or the output, in any case of ASCII letters; what it has beyond
+            `MAX_TEXT_CHARS` is not looked at.
         finish_reason: a reason, or "running".
         since: started at this time (with its zone) or later.
+        until: started before this time (with its zone).
+        owner: whose; a page that several people share must set it.
     """
 
     pair: str | None = None
@@ -144,11 +160,15 @@ class RunFilter:
     finish_reason: str | None = None
     text: str | None = None
     since: datetime | None = None
+    until: datetime | None = None
+    owner: str | None = None
+    backend: str | None = None
+    task: str | None = None
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The SQL condition ("1" for all) and its parameters."""
         conditions, values = ["1"], {}
-        for column in ("pair", "mode", "source", "group_id", "finish_reason"):
+        for column in _EXACT:
             value = getattr(self, column)
             if column == "finish_reason" and value == "running":
                 conditions.append("finish_reason IS NULL")
@@ -156,14 +176,14 @@ class RunFilter:
                 conditions.append(f"{column} = :{column}")
                 values[column] = value
         if self.text:
-            # instr, not LIKE: a text with % or _ means itself.
-            conditions.append(
-                "(instr(lower(prompt), lower(:text)) OR instr(lower(output), lower(:text)))"
-            )
-            values["text"] = _storable(self.text)
+            conditions.append(r"(prompt LIKE :text ESCAPE '\' OR output LIKE :text ESCAPE '\')")
+            values["text"] = f"%{_literal(storable(self.text[:MAX_TEXT_CHARS]))}%"
         if self.since is not None:
             conditions.append("started_at >= :since")
             values["since"] = _time_text(self.since)
+        if self.until is not None:
+            conditions.append("started_at < :until")
+            values["until"] = _time_text(self.until)
         return " AND ".join(conditions), values
 
 
@@ -177,12 +197,12 @@ def start_row(start: RunStart) -> dict[str, Any]:
     row = {each.name: getattr(start, each.name) for each in fields(start)}
     for name in ("messages", "stop", "library_versions", "hardware"):
         row[name] = json.dumps(row[name])
-    return row | {"started_at": _time_text(start.started_at), "prompt": _storable(start.prompt)}
+    return row | {"started_at": _time_text(start.started_at), "prompt": storable(start.prompt)}
 
 
 def progress_row(output: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
     """The columns that grow while a run goes on."""
-    return {"output": _storable(output), "token_ids": json.dumps(token_ids)}
+    return {"output": storable(output), "token_ids": json.dumps(token_ids)}
 
 
 def finish_row(reason: RunEnd, metrics: RunMetrics, error: str | None) -> dict[str, Any]:
@@ -193,7 +213,7 @@ def finish_row(reason: RunEnd, metrics: RunMetrics, error: str | None) -> dict[s
     return figures | {
         "finish_reason": reason,
         "finished_at": _time_text(datetime.now(UTC)),
-        "error": None if error is None else _storable(error),
+        "error": None if error is None else storable(error),
     }
 
 
@@ -244,6 +264,11 @@ def _time_text(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds")  # fixed width: sorts as text
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """SQLite takes UTF-8 only, and half of a surrogate pair has none: it becomes "?"."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _literal(text: str) -> str:
+    """A text that means itself in a pattern of LIKE, which is quicker than instr."""
+    return re.sub(r"([%_\\])", r"\\\1", text)

@@ -1,6 +1,5 @@
 """The store: a thread-safe log of runs in one SQLite file."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,12 @@ from typing import Any, Self, cast
 from sqlite_utils.db import NotFoundError
 
 from dflash_app.errors import StoreCorrupt, StoreError
+from dflash_app.events import DecodeEvent
 from dflash_app.metrics import RunMetrics
+from dflash_app.store.chats import Chats, take_replies
 from dflash_app.store.connect import connect, store_errors, use_wal
 from dflash_app.store.lease import Lease, is_alive
+from dflash_app.store.overview import ALL_RUNS, Overview, readable
 from dflash_app.store.records import (
     RunEnd,
     RunFilter,
@@ -23,13 +25,11 @@ from dflash_app.store.records import (
     read_record,
     start_row,
 )
+from dflash_app.store.run_events import decode_events, encode_events
 from dflash_app.store.schema import migrate, schema_version
 
 BUSY_TIMEOUT_S = 3.0
 """How long to wait for another program's lock: our own writes take milliseconds."""
-
-ALL_RUNS = RunFilter()
-_log = logging.getLogger(__name__)
 
 
 class Store:
@@ -41,6 +41,8 @@ class Store:
 
     Attributes:
         path: the database file; None for a log that lives in memory only.
+        chats: the conversations.
+        overview: the runs as a table: any order, choices, which have ended.
     """
 
     def __init__(self, path: Path | None, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
@@ -49,6 +51,8 @@ class Store:
         self._lease: Lease | None = None
         with store_errors(path):
             self._db = connect(path, busy_timeout_s)
+        self.chats = Chats(self._db, self._reading, self._transaction)
+        self.overview = Overview(self._db, self._reading)
         try:
             self._prepare()
         except BaseException:
@@ -81,7 +85,8 @@ class Store:
 
     def save_progress(self, run_id: int, output: str, token_ids: Sequence[int]) -> None:
         """Save what came so far, so that a crash leaves it; about once a second is enough."""
-        self._update(run_id, progress_row(output, tuple(token_ids)))
+        with self._transaction():
+            self._update(run_id, progress_row(output, tuple(token_ids)))
 
     def finish_run(
         self,
@@ -93,6 +98,7 @@ class Store:
         metrics: RunMetrics,
         error: str | None = None,
         paths: tuple[str, str | None] | None = None,
+        events: Iterable[DecodeEvent] = (),
     ) -> None:
         """Record how a run ended.
 
@@ -104,11 +110,19 @@ class Store:
             metrics: its figures.
             error: what failed, as the user is told.
             paths: how target and drafter decoded in the end; None leaves what `start_run` wrote.
+            events: all of it, for `run_events`; their text is not kept twice.
         """
         row = progress_row(output, tuple(token_ids)) | finish_row(reason, metrics, error)
         if paths is not None:
             row["path"], row["drafter_path"] = paths
-        self._update(run_id, row)
+        packed = encode_events(events)  # before the lock: a long run takes a tenth of a second
+        with self._transaction():
+            self._update(run_id, row)
+            if packed is not None:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO run_events VALUES (?, ?)", [run_id, packed]
+                )
+            take_replies(self._db)
 
     def list_runs(
         self, filters: RunFilter = ALL_RUNS, *, limit: int = 100, offset: int = 0
@@ -125,7 +139,7 @@ class Store:
             rows = self._db.table("runs").rows_where(
                 where, values, order_by="id desc", limit=limit, offset=offset
             )
-            return list(_readable(rows))
+            return list(readable(rows))
 
     def count_runs(self, filters: RunFilter = ALL_RUNS) -> int:
         """Count the runs that `list_runs` would give without a limit."""
@@ -133,24 +147,59 @@ class Store:
         with self._lock, store_errors(self.path):
             return int(self._db.table("runs").count_where(where, values))
 
-    def get_run(self, run_id: int) -> RunRecord | None:
-        """One run, or None where there is none with this id."""
+    def get_run(self, run_id: int, owner: str | None = None) -> RunRecord | None:
+        """One run, or None where there is none with this id, or none of this owner's."""
+        where, values = RunFilter(owner=owner).where()
         with self._lock, store_errors(self.path):
-            row = next(self._db.table("runs").rows_where("id = ?", [run_id]), None)
+            found = self._db.table("runs").rows_where(
+                f"id = :id AND {where}", {"id": run_id, **values}
+            )
+            row = next(found, None)
             return None if row is None else read_record(row)
 
-    def delete_runs(self, run_ids: Sequence[int]) -> int:
+    def run_events(self, run_id: int) -> list[DecodeEvent] | None:
+        """A run's events without its text, times to the microsecond.
+
+        Returns:
+            None where none were kept: no such run, one that goes on or died, or one from before
+            events were kept.
+
+        Raises:
+            StoreCorrupt: they are damaged.
+        """
+        with self._lock, store_errors(self.path):
+            row = next(self._db.table("run_events").rows_where("run_id = ?", [run_id]), None)
+        if row is None:
+            return None
+        try:
+            return decode_events(row["events"])
+        except StoreCorrupt as error:
+            raise StoreCorrupt(
+                f"The steps of run {run_id} cannot be shown: {error}; the rest of the run is whole."
+            ) from error
+
+    def delete_runs(self, run_ids: Sequence[int], owner: str | None = None) -> int:
         """Delete runs that have ended, damaged ones too; one that goes on is kept.
+
+        Args:
+            run_ids: which.
+            owner: spare those of others; None spares nobody's.
 
         Returns:
             How many were deleted.
         """
         deleted = 0
+        where, values = RunFilter(owner=owner).where()
         with self._transaction():
+            take_replies(self._db)
             for run_id in run_ids:
-                deleted += self._db.execute(
-                    "DELETE FROM runs WHERE id = ? AND finish_reason IS NOT NULL", [run_id]
+                gone = self._db.execute(
+                    f"DELETE FROM runs WHERE id = :id AND finish_reason IS NOT NULL AND {where}",  # noqa: S608
+                    {"id": run_id, **values},
                 ).rowcount
+                if gone:
+                    self._db.execute("DELETE FROM run_events WHERE run_id = ?", [run_id])
+                deleted += gone
         return deleted
 
     def mark_interrupted(self) -> int:
@@ -184,17 +233,24 @@ class Store:
                     "WHERE finish_reason IS NULL AND lease IS ?",
                     [lease],
                 ).rowcount
+        if marked:
+            take_replies(self._db)
         return marked
 
     def _update(self, run_id: int, row: dict[str, Any]) -> None:
-        with self._transaction():
-            try:
-                self._db.table("runs").update(run_id, row)
-            except NotFoundError as error:
-                raise StoreError(
-                    f"Run {run_id} is no longer in the run database {self.path}: another program "
-                    "deleted it while it ran."
-                ) from error
+        """Change a run's row; call inside a transaction."""
+        try:
+            self._db.table("runs").update(run_id, row)
+        except NotFoundError as error:
+            raise StoreError(
+                f"Run {run_id} is no longer in the run database {self.path}: another program "
+                "deleted it while it ran."
+            ) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock, store_errors(self.path):
+            yield
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -207,12 +263,3 @@ class Store:
             except BaseException:
                 self._db.rollback()
                 raise
-
-
-def _readable(rows: Iterable[dict[str, Any]]) -> Iterator[RunRecord]:
-    """One damaged row must not hide all others."""
-    for row in rows:
-        try:
-            yield read_record(row)
-        except StoreCorrupt as error:
-            _log.warning("%s; `dflash-app runs delete %s` removes it.", error, row["id"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dflash_app.events import Finished
@@ -15,17 +16,12 @@ from dflash_app.ui.format import (
     format_ratio,
     format_speed,
 )
+from dflash_app.ui.language import Texts
 from dflash_app.ui.live import Phase
 
-Level = Literal["info", "warning", "error", "success"]
+_texts = Texts.load("components", Path(__file__).with_name("texts") / "components.yaml")
 
-WAITING = "Waiting for the device: another run, or loading a model, has it."
-LOADING = "Loading the model and reading the prompt…"
-_ENDINGS = {
-    "stop": "Finished",
-    "length": "Ended at the length limit",
-    "cancelled": "Stopped",
-}
+Level = Literal["info", "warning", "error", "success"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,8 @@ def render_notice(text: str, level: Level = "info") -> str:
 def render_events(events: Sequence[tuple[int, str]]) -> str:
     """What happened in a run, below each other: after how many tokens, and what."""
     drawn = "".join(
-        f"<li><b>after {format_count(num_tokens)} tokens</b> {escape_html(text)}</li>"
+        f"<li><b>{escape_html(_texts.say('after_tokens', count=format_count(num_tokens)))}</b> "
+        f"{escape_html(text)}</li>"
         for num_tokens, text in events
     )
     return f'<ul class="events" aria-live="polite">{drawn}</ul>' if drawn else ""
@@ -90,22 +87,22 @@ def run_cards(metrics: RunMetrics, ar_tok_s: float | None, mode: str) -> list[Ca
     speedup = None
     if mode == "dflash" and ar_tok_s and metrics.decode_tok_s:
         speedup = metrics.decode_tok_s / ar_tok_s
-    against = f"against {format_speed(ar_tok_s)} of the last plain run of this pair on this machine"
+    against = _texts.say("speedup_hint", speed=format_speed(ar_tok_s))
     if ar_tok_s is None:
-        against = "unknown until this pair has run once without drafter (Compare does both)"
+        against = _texts.say("speedup_unknown")
+    num_tokens = count_or_unknown(metrics, metrics.num_output_tokens)
+    num_steps = count_or_unknown(metrics, metrics.num_steps)
+    figures = {
+        "acceptance": format_decimal(metrics.mean_acceptance_length),
+        "first_token": format_duration(metrics.ttft_s),
+        "tokens": num_tokens,
+        "steps": num_steps,
+    }
+    speed, say = format_speed(metrics.decode_tok_s), _texts.say
     return [
-        Card("Speed", format_speed(metrics.decode_tok_s), "decoding, prefill apart", main=True),
-        Card("Speedup", format_ratio(speedup), against, main=True),
-        Card(
-            "Acceptance",
-            format_decimal(metrics.mean_acceptance_length),
-            "mean acceptance length: tokens committed by one target forward, bonus token included",
-        ),
-        Card("First token", format_duration(metrics.ttft_s), "time to first token, queue apart"),
-        Card("Tokens", count_or_unknown(metrics, metrics.num_output_tokens), "put out so far"),
-        Card(
-            "Steps", count_or_unknown(metrics, metrics.num_steps), "target forwards after prefill"
-        ),
+        Card(say("speed"), speed, say("speed_hint"), main=True),
+        Card(say("speedup"), format_ratio(speedup), against, main=True),
+        *(Card(say(key), value, say(f"{key}_hint")) for key, value in figures.items()),
     ]
 
 
@@ -114,17 +111,31 @@ def count_or_unknown(metrics: RunMetrics, count: int) -> str:
     return UNKNOWN if metrics.num_prompt_tokens is None else format_count(count)
 
 
-def run_status(phase: Phase, finished: Finished | None, *, stopped: bool = False) -> str:
-    """One line that says where the run is."""
-    if phase == "waiting":
-        return WAITING
-    if phase == "loading":
-        return LOADING
+def run_status(
+    phase: Phase,
+    finished: Finished | None,
+    *,
+    stopped: bool = False,
+    num_before: int | None = None,
+) -> str:
+    """One line that says where the run is.
+
+    Args:
+        phase: of the run.
+        finished: its last event.
+        stopped: the user pressed Stop.
+        num_before: runs that wait before this one, None = not known yet.
+    """
+    if phase == "waiting" and num_before:
+        return _texts.say("waiting_behind", number=num_before)
+    if phase in ("waiting", "loading"):
+        return _texts.say(phase)
     if phase == "running":
-        return "Stopping…" if stopped else "Generating…"
+        return _texts.say("stopping" if stopped else "running")
     if finished is not None:
-        return f"{_ENDINGS[finished.reason]} after {format_duration(finished.elapsed_s)}."
-    return "Stopped." if stopped else ""
+        duration = format_duration(finished.elapsed_s)
+        return _texts.say(f"end_{finished.reason}", duration=duration)
+    return _texts.say("stopped") if stopped else ""
 
 
 def render_status(text: str, *, busy: bool = False) -> str:

@@ -1,6 +1,7 @@
 """One run as the page sees it while it grows: text, figures, strip, notes."""
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from statistics import fmean
 
 from dflash_app.engine.protocol import LoadedPair
@@ -9,10 +10,11 @@ from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.request import GenerationRequest, Policy
 from dflash_app.session import experiments, where
 from dflash_app.ui.components import render_events
+from dflash_app.ui.format import format_count
+from dflash_app.ui.language import Texts
 from dflash_app.ui.strip import TokenStrip, render_empty_strip
 
-LOW_ACCEPTANCE = 1.5
-MIN_STEPS_TO_JUDGE = 16
+_texts = Texts.load("run", Path(__file__).with_name("texts") / "run.yaml")
 
 
 class RunView:
@@ -26,16 +28,25 @@ class RunView:
         warnings: what the user should know of the loaded pair and of what is asked of it.
         token_texts: turns ids into printable text, known once the pair is loaded.
         ar_tok_s: the speed to compare with, None = unknown.
+        stopped: the user ended the run.
+        run_id: in the store, known once the run has begun; None where it could not be recorded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, colour: bool = True) -> None:
+        """Nothing has come yet.
+
+        Args:
+            colour: collect the fates of tokens for the strip.
+        """
         self.events: list[DecodeEvent] = []
-        self.strip = TokenStrip()
+        self.strip = TokenStrip() if colour else None
         self.policy: Policy | None = None
         self.where = ""
         self.warnings: tuple[str, ...] = ()
         self.token_texts: Callable[[Sequence[int]], list[str]] | None = None
         self.ar_tok_s: float | None = None
+        self.stopped = False
+        self.run_id: int | None = None
         self._parts: list[str] = []
 
     def know(self, loaded: LoadedPair, request: GenerationRequest) -> None:
@@ -47,7 +58,7 @@ class RunView:
 
     def hints(self) -> str:
         """What to tell beside the figures of a run that has ended; "" where there is nothing."""
-        return " ".join(filter(None, [*self.warnings, advise(self.metrics())]))
+        return " ".join(self.warnings)
 
     def add(self, events: Iterable[DecodeEvent]) -> None:
         """Take the next events."""
@@ -56,7 +67,8 @@ class RunView:
                 self._parts.append(event.text)
                 continue
             self.events.append(event)
-            self.strip.add(event)
+            if self.strip is not None:
+                self.strip.add(event)
 
     @property
     def text(self) -> str:
@@ -88,14 +100,15 @@ class RunView:
 
     def circumstances(self) -> str:
         """Where and with which drafts it was decoded, and what was not read again."""
-        said = f" Ran on {self.where}." if self.where else ""
+        said = _texts.say("ran_on", where=self.where) if self.where else ""
         widths = [len(event.drafted_ids) for event in self.events if isinstance(event, StepDone)]
         if self.policy is not None and widths:
-            said += f" Draft length: {self.policy}, {fmean(widths):.1f} tokens a step."
+            mean = f"{fmean(widths):.1f}"
+            said += _texts.say("draft_length", policy=_texts.say(self.policy), mean=mean)
         first = self.events[0] if self.events else None
         if isinstance(first, PrefillDone) and first.num_reused:
-            num_reused, num_tokens = first.num_reused, first.num_prompt_tokens
-            said += f" {num_reused:,} of {num_tokens:,} prompt tokens were reused."
+            reused, total = format_count(first.num_reused), format_count(first.num_prompt_tokens)
+            said += _texts.say("reused", reused=reused, total=total)
         return said
 
     def render_notes(self) -> str:
@@ -103,18 +116,9 @@ class RunView:
         return render_events(notes_of(self.events))
 
     def render_strip(self) -> str:
-        """The strip; short while the run goes on."""
+        """The strip; short while the run goes on, "" where tokens are not coloured."""
+        if self.strip is None:
+            return ""
         if self.token_texts is None:
             return render_empty_strip()
         return self.strip.render(self.token_texts, live=self.finished is None)
-
-
-def advise(metrics: RunMetrics) -> str:
-    """Tell the user where the drafter hardly helps, which nothing else would show; else ""."""
-    length = metrics.mean_acceptance_length
-    if length is None or length >= LOW_ACCEPTANCE or metrics.num_steps < MIN_STEPS_TO_JUDGE:
-        return ""
-    return (
-        f"The drafter hardly helps here (acceptance length {length:.2f}): a language, a thinking "
-        "mode or a kind of text that it was not trained on is the usual cause."
-    )

@@ -1,89 +1,134 @@
 """The controls that become a request: limits, sampling, thinking, stop texts, system prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from dflash_app.errors import RequestError
-from dflash_app.request import GenerationRequest, Message, Mode, Policy, SamplingParams
+from dflash_app.request import GenerationRequest, Message, Mode, SamplingParams
+from dflash_app.ui.language import Texts
 
-DRAFTS: list[tuple[str, Policy]] = [
-    ("fixed: the whole block", "fixed"),
-    ("adaptive: what pays here", "adaptive"),
-]
-THINKING = [("template's default", "auto"), ("on", "on"), ("off", "off")]
+_texts = Texts.load("sampling", Path(__file__).with_name("texts") / "sampling.yaml")
+
+NAMES = (
+    "max-tokens",
+    "temperature",
+    "top-p",
+    "top-k",
+    "min-p",
+    "repetition-penalty",
+    "seed",
+    "thinking",
+    "stop-texts",
+    "system",
+    "drafts",
+)
+"""What each control's elem_id ends in, in the order in which `build_request` takes the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingControls:
-    """The widgets, in the order in which `build_request` takes their values."""
+    """The widgets.
+
+    Attributes:
+        inputs: in the order of `NAMES`.
+        preset: sets those that say how a token is drawn.
+    """
 
     inputs: tuple[gr.components.Component, ...]
+    preset: gr.Dropdown
 
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def drawing(self) -> tuple[gr.components.Component, ...]:
+        """Those that say how a token is drawn: temperature, top-p, top-k, min-p, penalty."""
+        return self.inputs[1:6]
+
+    @property
+    def thinking(self) -> gr.components.Component:
+        return self.inputs[NAMES.index("thinking")]
+
 
 def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControls:
-    """Make the controls; `prefix` starts their elem_ids."""
+    """Make the controls; `prefix` starts their elem_ids. `presets.connect_presets` moves them."""
+    widgets: dict[str, gr.components.Component] = {}
 
-    def name(suffix: str) -> str:
+    def named(suffix: str) -> str:
         return f"{prefix}-{suffix}"
 
-    limit = gr.Slider(
-        1, 16384, max_new_tokens, step=1, label="Max new tokens", elem_id=name("max-tokens")
+    preset = gr.Dropdown(
+        preset_choices(), value="greedy", label=_texts.label("preset"), elem_id=named("preset"),
+        allow_custom_value=True,  # else Gradio refuses what another pair offered
+    )  # fmt: skip
+    widgets["max-tokens"] = gr.Slider(
+        1, 16384, max_new_tokens, step=1, label=_texts.label("limit"), elem_id=named("max-tokens")
     )
-    drafts = gr.Dropdown(
-        DRAFTS,
-        value="fixed",
-        label="Draft length",
-        info="adaptive drafts less, or not at all, where that is faster; same text",
-        elem_id=name("drafts"),
-    )
+    widgets["drafts"] = gr.Dropdown(
+        [(_texts.label(f"drafts_{each}"), each) for each in ("fixed", "adaptive")],
+        value="fixed", label=_texts.label("drafts"), info=_texts.label("drafts_info"),
+        elem_id=named("drafts"),
+    )  # fmt: skip
+    widgets |= _build_drawing(named)
+    with gr.Row():
+        widgets["seed"] = gr.Textbox(
+            label=_texts.label("seed"), placeholder=_texts.label("random"), max_lines=1,
+            min_width=120, elem_id=named("seed"),
+        )  # fmt: skip
+        widgets["thinking"] = gr.Dropdown(
+            thinking_labels(["on", "off"]), value="auto", label=_texts.label("thinking"),
+            min_width=120, elem_id=named("thinking"), allow_custom_value=True,
+        )  # fmt: skip
+    widgets["stop-texts"] = gr.Textbox(
+        label=_texts.label("stop"), placeholder=_texts.label("one_a_line"), lines=1, max_lines=4,
+        elem_id=named("stop-texts"),
+    )  # fmt: skip
+    widgets["system"] = gr.Textbox(
+        label=_texts.label("system"), placeholder=_texts.label("none"), lines=2, max_lines=8,
+        elem_id=named("system"),
+    )  # fmt: skip
+    return SamplingControls(tuple(widgets[name] for name in NAMES), preset)
+
+
+def preset_choices(*, recommended: bool = False) -> list[tuple[Any, str]]:
+    """The presets by what they are called; the pair's own where one is known."""
+    names = ["greedy", "recommended", "balanced", "creative", "own"]
+    offered = [name for name in names if recommended or name != "recommended"]
+    return [(_texts.label(f"preset_{name}"), name) for name in offered]
+
+
+def thinking_labels(choices: Sequence[str]) -> list[tuple[Any, str]]:
+    """The template's default, then what it can be told; a level is called what it is."""
+    switches = {each: _texts.label(f"thinking_{each}") for each in ("auto", "on", "off")}
+    return [(switches.get(each, each), each) for each in ("auto", *choices)]
+
+
+def _build_drawing(named: Any) -> dict[str, gr.components.Component]:
+    at_zero, at_one = _texts.label("off_at_zero"), _texts.label("off_at_one")
     temperature = gr.Slider(
-        0, 2, 0, step=0.05, label="Temperature", info="0 is greedy", elem_id=name("temperature")
-    )
+        0, 2, 0, step=0.05, label=_texts.label("temperature"),
+        info=_texts.label("temperature_info"), elem_id=named("temperature"),
+    )  # fmt: skip
     with gr.Row():
         top_p = gr.Slider(
-            0.05, 1, 1, step=0.05, label="Top-p", info="1 is off", elem_id=name("top-p")
+            0.05, 1, 1, step=0.05, label=_texts.label("top_p"), info=at_one, elem_id=named("top-p")
         )
-        top_k = gr.Slider(0, 200, 0, step=1, label="Top-k", info="0 is off", elem_id=name("top-k"))
+        top_k = gr.Slider(
+            0, 200, 0, step=1, label=_texts.label("top_k"), info=at_zero, elem_id=named("top-k")
+        )
     with gr.Row():
         min_p = gr.Slider(
-            0, 0.99, 0, step=0.01, label="Min-p", info="0 is off", elem_id=name("min-p")
+            0, 0.99, 0, step=0.01, label=_texts.label("min_p"), info=at_zero, elem_id=named("min-p")
         )
         penalty = gr.Slider(
-            0.5,
-            2,
-            1,
-            step=0.01,
-            label="Repeat penalty",
-            info="1 is off",
-            elem_id=name("repetition-penalty"),
-        )
-    with gr.Row():
-        seed = gr.Textbox(
-            label="Seed", placeholder="random", max_lines=1, min_width=120, elem_id=name("seed")
-        )
-        thinking = gr.Dropdown(
-            THINKING, value="auto", label="Thinking", min_width=120, elem_id=name("thinking")
-        )
-    stop = gr.Textbox(
-        label="Stop texts",
-        placeholder="one a line",
-        lines=1,
-        max_lines=4,
-        elem_id=name("stop-texts"),
-    )
-    system = gr.Textbox(
-        label="System prompt", placeholder="none", lines=2, max_lines=8, elem_id=name("system")
-    )
-    cuts = (top_p, top_k, min_p)
-    return SamplingControls(
-        (limit, temperature, *cuts, penalty, seed, thinking, stop, system, drafts)
-    )
+            0.5, 2, 1, step=0.01, label=_texts.label("penalty"), info=at_one,
+            elem_id=named("repetition-penalty"),
+        )  # fmt: skip
+    return dict(zip(NAMES[1:6], (temperature, top_p, top_k, min_p, penalty), strict=True))
 
 
 def build_request(
@@ -122,6 +167,20 @@ def build_request(
         thinking=None if thinking == "auto" else thinking,
         policy=drafts,
     )
+
+
+def saved_settings(values: Sequence[Any]) -> dict[str, Any]:
+    """Widget values by name, to keep with a conversation."""
+    return dict(zip(NAMES, values, strict=True))
+
+
+def restored_settings(
+    controls: SamplingControls, settings: Mapping[str, Any]
+) -> dict[gr.components.Component, Any]:
+    """The widgets that take back what `saved_settings` kept; what is not known stays as it is."""
+    named = dict(zip(NAMES, controls.inputs, strict=True))
+    kept = {named[name]: value for name, value in settings.items() if name in named}
+    return {widget: value for widget, value in kept.items() if isinstance(value, str | int | float)}
 
 
 def as_mode(request: GenerationRequest, mode: Mode) -> GenerationRequest:

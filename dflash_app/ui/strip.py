@@ -3,25 +3,20 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from dflash_app.events import DecodeEvent, PrefillDone, StepDone
 from dflash_app.ui.format import escape_html, format_percent
+from dflash_app.ui.language import Texts
+
+_texts = Texts.load("strip", Path(__file__).with_name("texts") / "strip.yaml")
 
 Fate = Literal["plain", "accepted", "bonus", "rejected"]
 
 LIVE_TOKENS = 96
 """Tokens shown while streaming: colouring more stalls the browser."""
 KEPT_TOKENS = 600
-
-_LEGEND = "".join(
-    f'<span class="tok {fate}" title="{hint}">{label}</span>'
-    for fate, label, hint in (
-        ("accepted", "drafted and accepted", "the drafter proposed what the target wants"),
-        ("bonus", "target's own", "the token that each verification gives on top"),
-        ("rejected", "rejected", "the first draft of a block that the target did not want"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,7 @@ class TokenStrip:
     def add(self, event: DecodeEvent) -> None:
         """Take the tokens of an event; text and end carry none."""
         if isinstance(event, PrefillDone):
-            self._tokens.append(StripToken(event.token_id, "plain", "first token (prefill)", True))
+            self._tokens.append(StripToken(event.token_id, "plain", _texts.say("prefill"), True))
         elif isinstance(event, StepDone):
             self._num_steps += 1
             self._tokens.extend(_fates(event, self._num_steps))
@@ -71,21 +66,27 @@ class TokenStrip:
             return render_empty_strip()
         texts = token_texts([token.token_id for token in tokens])
         body = "".join(_draw(token, text) for token, text in zip(tokens, texts, strict=True))
-        more = '<span class="tok-more" title="earlier tokens are not drawn">…</span>'
+        more = f'<span class="tok-more" title="{escape_html(_texts.say("more"))}">…</span>'
         return (
-            f'<div class="strip"><div class="strip-legend">{_LEGEND}</div>'
-            f'<div class="strip-body" role="img" aria-label="Fate of each token">'
+            f'<div class="strip"><div class="strip-legend">{_render_legend()}</div>'
+            f'<div class="strip-body" role="img" tabindex="0" '
+            f'aria-label="{escape_html(_texts.say("label"))}">'
             f"<div>{more if hidden else ''}{body}</div></div></div>"
         )
 
 
 def render_empty_strip() -> str:
     """The strip before the first token."""
-    text = (
-        "After you send a message, every token of the reply is drawn here: "
-        "drafted and accepted, corrected by the target, or rejected."
-    )
+    text = escape_html(_texts.say("empty"))
     return f'<div class="strip empty"><div class="strip-body"><div>{text}</div></div></div>'
+
+
+def _render_legend() -> str:
+    return "".join(
+        f'<span class="tok {fate}" title="{escape_html(_texts.say(f"{fate}_hint"))}">'
+        f"{escape_html(_texts.say(fate))}</span>"
+        for fate in ("accepted", "bonus", "rejected")
+    )
 
 
 def _fates(step: StepDone, number: int) -> list[StripToken]:
@@ -96,12 +97,13 @@ def _fates(step: StepDone, number: int) -> list[StripToken]:
     rejected = step.drafted_ids[step.num_accepted :]
     # Only the first rejected draft was judged on its own; the ones behind it fell with it.
     fates += [(i, "rejected") for i in rejected[:1]]
-    name = f"step {number}: {step.num_accepted} of {len(step.drafted_ids)} drafts accepted"
+    num_drafted = len(step.drafted_ids)
+    name = _texts.say("step", number=number, accepted=step.num_accepted, drafted=num_drafted)
     if not step.drafted_ids:
-        name = f"step {number}: no draft"
+        name = _texts.say("step_plain", number=number)
     tokens = []
     for position, (token_id, fate) in enumerate(fates):
-        hint = f"{fate}, {name}" if fate != "plain" else name
+        hint = f"{_texts.say(f'fate_{fate}')}, {name}" if fate != "plain" else name
         confidence = _confidence(step, position, fate)
         note = step.note if position == 0 else None
         tokens.append(StripToken(token_id, fate, hint + confidence, position == 0, note))
@@ -114,7 +116,7 @@ def _confidence(step: StepDone, position: int, fate: Fate) -> str:
     draft = position if fate == "accepted" else step.num_accepted
     if draft >= len(step.confidences):
         return ""
-    return f", drafter {format_percent(step.confidences[draft])} sure"
+    return _texts.say("sure", percent=format_percent(step.confidences[draft]))
 
 
 def _draw(token: StripToken, text: str) -> str:

