@@ -1,6 +1,8 @@
 """`dflash-app runs`: read and tidy the run log."""
 
 from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from dflash_app.store.runs import Store
     from dflash_app.workspace import Workspace
 
-runs_app = typer.Typer(help="List, show and delete recorded runs.", rich_markup_mode=None)
+runs_app = typer.Typer(help="List, show, copy and delete recorded runs.", rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 RunId = Annotated[int, typer.Argument(help="A run's number, as `runs list` shows it.")]
@@ -61,6 +63,32 @@ def show_run(run_id: RunId, as_json: AsJson = False) -> None:
     print(f"\n{terminal.printable(record.output)}")
 
 
+@runs_app.command("why")
+def explain_run(run_id: RunId, as_json: AsJson = False) -> None:
+    """Say why a run was not faster: what limits it by its own figures, and what to try."""
+    # The store that it reads costs a quarter of a second, which --help need not pay.
+    from dflash_app.advisor.diagnose import diagnose
+    from dflash_app.advisor.say import english, say_advice, say_cost, say_finding, say_headline
+
+    with closing(_open()) as workspace:
+        found = diagnose(_store(workspace), workspace.registry, run_id)
+    headline = say_headline(found)
+    if as_json:
+        findings = [
+            asdict(each) | {"told": say_finding(each), "advice": say_advice(each)}
+            for each in found.findings
+        ]
+        terminal.print_json({"run": run_id, "headline": headline, "findings": findings})
+        return
+    print(terminal.printable("\n".join(headline)))
+    for number, finding in enumerate(found.findings, start=1):
+        told = f"{number}. {say_finding(finding)} {say_cost(finding, found)}"
+        advice = say_advice(finding)
+        print(terminal.printable(f"\n{told}" + (f"\n   Try: {advice}" if advice else "")))
+    if not found.findings:
+        print(f"\n{english('nothing')}")
+
+
 @runs_app.command("delete")
 def delete_runs(
     run_ids: Annotated[list[int], typer.Argument(help="Numbers of runs to delete.")],
@@ -83,6 +111,23 @@ def delete_runs(
         terminal.print_json({"deleted": num_deleted})
     else:
         terminal.note(f"Deleted {num_deleted} run{'' if num_deleted == 1 else 's'}.")
+
+
+@runs_app.command("snapshot")
+def write_snapshot(
+    path: Annotated[Path, typer.Argument(help="A file that is not there yet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the whole run log, also while the app writes to it."""
+    from dflash_app.store import snapshot
+
+    with closing(_open()) as workspace:
+        _store(workspace)  # refuses where the log is in memory only
+        num_bytes = snapshot.write_snapshot(workspace.settings.database, path)
+    if as_json:
+        terminal.print_json({"path": str(path), "size_bytes": num_bytes})
+    else:
+        terminal.note(f"The run log is copied to {path}: `datasette {path}` opens it.")
 
 
 def _open() -> "Workspace":
