@@ -1,18 +1,37 @@
-"""Charts of stored runs. Where there is nothing to draw, a chart says so."""
+"""Charts of stored runs. Where there is nothing to draw, a chart says why.
 
+A figure has no background of its own and style.css colours its texts, so it reads on light and
+dark. Its fonts are the system's.
+"""
+
+import math
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import plotly.graph_objects as go
 
 from dflash_app.store.records import RunRecord
-from dflash_app.ui.format import escape_html, format_when
+from dflash_app.ui.format import escape_html
+from dflash_app.ui.language import Texts
 
 COLOURS = {"ar": "#94a3b8", "dflash": "#6366f1"}
-NAMES = {"ar": "AR (no drafter)", "dflash": "DFlash"}
-_NEUTRAL = "#7c8aa0"
+PALETTE = ("#6366f1", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#9333ea", "#dc2626")
+"""For what is told apart beside the modes; read on light and dark."""
+
+NEUTRAL = "#7c8aa0"
 _GRID = "rgba(124, 138, 160, 0.22)"
+_LOG_FROM = 50
+"""A range of lengths this many times its least is drawn on a logarithmic axis."""
+
+_texts = Texts.load("charts", Path(__file__).parent / "texts" / "charts.yaml")
+
+
+def mode_name(mode: str) -> str:
+    """A mode as charts call it, as "AR (no drafter)"."""
+    return _texts.say("ar" if mode == "ar" else "dflash")
 
 
 def chart_speed(runs: Sequence[RunRecord]) -> go.Figure:
@@ -21,19 +40,20 @@ def chart_speed(runs: Sequence[RunRecord]) -> go.Figure:
     for run in runs:
         if run.metrics.decode_tok_s is not None:
             speeds[run.start.pair, run.start.mode].append(run.metrics.decode_tok_s)
-    figure = _figure("Speed by pair (median)", "", "tok/s")
+    figure = build_figure(_texts.say("speed_title"), "", "tok/s")
     pairs = sorted({pair for pair, _ in speeds})
-    for mode, name in NAMES.items():
+    for mode, colour in COLOURS.items():
         shown = [pair for pair in pairs if (pair, mode) in speeds]
+        notes = [_texts.say("speed_hover", num_runs=len(speeds[pair, mode])) for pair in shown]
         figure.add_bar(
             x=[escape_html(pair) for pair in shown],
             y=[median(speeds[pair, mode]) for pair in shown],
-            customdata=[len(speeds[pair, mode]) for pair in shown],
-            hovertemplate="%{y:.1f} tok/s, median of %{customdata} runs<extra>" + name + "</extra>",
-            name=name,
-            marker_color=COLOURS[mode],
+            customdata=notes,
+            hovertemplate="%{y:,.1f} tok/s, %{customdata}<extra>" + mode_name(mode) + "</extra>",
+            name=mode_name(mode),
+            marker_color=colour,
         )
-    return figure if speeds else _say_empty(figure)
+    return figure if speeds else explain_empty(figure, say_none(runs, "no_speed"))
 
 
 def chart_acceptance_histogram(runs: Sequence[RunRecord]) -> go.Figure:
@@ -42,21 +62,20 @@ def chart_acceptance_histogram(runs: Sequence[RunRecord]) -> go.Figure:
     for run in runs:
         for num_accepted, steps in enumerate(run.metrics.acceptance_histogram):
             counts[num_accepted] += steps
-    figure = _figure("Drafts accepted in a step", "accepted drafts", "share of steps")
+    figure = build_figure(*map(_texts.say, ("histogram_title", "histogram_x", "histogram_y")))
     total = sum(counts.values())
     if not total:
-        return _say_empty(figure)
+        return explain_empty(figure, say_none(runs, "no_drafts"))
     numbers = sorted(counts)
     figure.add_bar(
         x=numbers,
         y=[counts[number] / total for number in numbers],
-        hovertemplate="%{x} accepted: %{y:.1%} of steps<extra></extra>",
+        hovertemplate="%{x} " + _texts.say("histogram_hover") + ": %{y:.1%}<extra></extra>",
         marker_color=COLOURS["dflash"],
-        name="steps",
         showlegend=False,
     )
     figure.update_yaxes(tickformat=".0%")
-    return figure
+    return _count_on_x(figure, len(numbers))
 
 
 def chart_acceptance_by_position(runs: Sequence[RunRecord]) -> go.Figure:
@@ -65,78 +84,104 @@ def chart_acceptance_by_position(runs: Sequence[RunRecord]) -> go.Figure:
     for run in runs:
         for position, rate in enumerate(run.metrics.acceptance_by_position, start=1):
             rates[position].append(rate)
-    figure = _figure("Acceptance by draft position", "position in the block", "accepted")
+    figure = build_figure(*map(_texts.say, ("positions_title", "positions_x", "positions_y")))
     if not rates:
-        return _say_empty(figure)
+        return explain_empty(figure, say_none(runs, "no_drafts"))
     positions = sorted(rates)
     figure.add_scatter(
         x=positions,
         y=[sum(rates[position]) / len(rates[position]) for position in positions],
         mode="lines+markers",
-        hovertemplate="position %{x}: %{y:.0%} accepted<extra></extra>",
+        hovertemplate="%{x}: %{y:.0%}<extra></extra>",
         line_color=COLOURS["dflash"],
-        name="accepted",
         showlegend=False,
     )
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    return _count_on_x(figure, len(positions))
+
+
+def chart_context(runs: Sequence[RunRecord]) -> go.Figure:
+    """Decoding speed of each run against its length: tokens of prompt and output."""
+    figure = build_figure(_texts.say("context_title"), _texts.say("context_x"), "tok/s")
+    lengths: list[int] = []
+    for mode, colour in COLOURS.items():
+        points = [
+            (run, run.metrics.num_prompt_tokens + run.metrics.num_output_tokens)
+            for run in runs
+            if run.start.mode == mode
+            and run.metrics.decode_tok_s is not None
+            and run.metrics.num_prompt_tokens is not None
+        ]
+        lengths += [length for _, length in points]
+        figure.add_scatter(
+            x=[length for _, length in points],
+            y=[run.metrics.decode_tok_s for run, _ in points],
+            text=[f"{escape_html(run.start.pair)}, #{run.id}" for run, _ in points],
+            mode="markers",
+            marker={"color": colour, "size": 7, "opacity": 0.75},
+            hovertemplate="%{y:,.1f} tok/s, %{x:,}<br>%{text}<extra></extra>",
+            name=mode_name(mode),
+        )
+    if not lengths:
+        return explain_empty(figure, say_none(runs, "no_speed"))
+    figure.update_yaxes(rangemode="tozero")
+    wide = max(lengths) > _LOG_FROM * min(lengths)
+    figure.update_xaxes(type="log" if wide else "linear", dtick="D2" if wide else None)
+    figure.update_xaxes(showgrid=True)
     return figure
 
 
-def chart_speedup(runs: Sequence[RunRecord]) -> go.Figure:
-    """Speedup of each race over time: both lanes share a group, so each bar is like with like."""
-    lanes: dict[str, dict[str, RunRecord]] = defaultdict(dict)
-    for run in runs:
-        if run.start.group_id and run.metrics.decode_tok_s:
-            lanes[run.start.group_id][run.start.mode] = run
-    races = [lane for lane in lanes.values() if set(lane) >= {"ar", "dflash"}]
-    races.sort(key=lambda lane: lane["dflash"].id)
-    figure = _figure("Speedup of each race", "", "DFlash ÷ AR")
-    if not races:
-        return _say_empty(figure, "No race yet: run one in Compare.")
-    figure.add_scatter(
-        x=[lane["dflash"].start.started_at for lane in races],
-        y=[_speedup(lane) for lane in races],
-        text=[_name_race(lane["dflash"]) for lane in races],
-        mode="lines+markers",
-        hovertemplate="%{y:.2f}×<br>%{text}<extra></extra>",
-        line_color=COLOURS["dflash"],
-        name="speedup",
-        showlegend=False,
-    )
-    figure.add_hline(y=1, line_dash="dot", line_color=_NEUTRAL)
-    figure.update_yaxes(rangemode="tozero", ticksuffix="×")
-    return figure
-
-
-def _name_race(run: RunRecord) -> str:
-    return f"{escape_html(run.start.pair)}, {format_when(run.start.started_at)}"
-
-
-def _speedup(lane: dict[str, RunRecord]) -> float:
-    dflash, ar = lane["dflash"].metrics.decode_tok_s, lane["ar"].metrics.decode_tok_s
-    return (dflash or 0.0) / ar if ar else 0.0
-
-
-def _figure(title: str, x_title: str, y_title: str) -> go.Figure:
-    """An empty figure without a background of its own: it reads on light and dark."""
+def build_figure(title: str, x_title: str, y_title: str) -> go.Figure:
+    """An empty figure that looks like the others."""
     figure = go.Figure()
+    axis: dict[str, Any] = {"gridcolor": _GRID, "zeroline": False, "automargin": True}
+    axis |= {"exponentformat": "none", "separatethousands": True}
     figure.update_layout(
+        template="none",
         title={"text": title, "font": {"size": 15}, "x": 0.02, "xanchor": "left"},
-        font={"color": _NEUTRAL, "family": "system-ui, sans-serif", "size": 12},
+        font={"color": NEUTRAL, "family": "system-ui, sans-serif", "size": 12},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 60, "r": 18, "t": 48, "b": 46},
-        height=290,
+        margin={"l": 60, "r": 18, "t": 58, "b": 46},
+        height=320,
         bargap=0.25,
-        legend={"orientation": "h", "y": 1.12, "x": 1, "xanchor": "right"},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL},
+        xaxis={"title": {"text": x_title}, "showgrid": False, **axis},
+        yaxis={"title": {"text": y_title}, **axis},
     )
-    figure.update_xaxes(title=x_title, gridcolor=_GRID, zeroline=False, automargin=True)
-    figure.update_yaxes(title=y_title, gridcolor=_GRID, zeroline=False, automargin=True)
     return figure
 
 
-def _say_empty(figure: go.Figure, text: str = "No run to draw yet.") -> go.Figure:
-    figure.add_annotation(text=text, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+def explain_empty(figure: go.Figure, text: str) -> go.Figure:
+    """The figure without axes, with the reason why it shows nothing."""
+    figure.data = ()
+    figure.add_annotation(
+        text="<br>".join(_lines(text)), showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper"
+    )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return figure
+
+
+def say_none(runs: Sequence[RunRecord], key: str) -> str:
+    """Why there is nothing: no run at all, or none of the kind that `key` tells."""
+    return _texts.say(key if runs else "no_runs")
+
+
+def _count_on_x(figure: go.Figure, num_values: int) -> go.Figure:
+    """Whole numbers on the axis, also where there are few of them."""
+    figure.update_xaxes(dtick=max(1, math.ceil(num_values / 16)))
+    return figure
+
+
+def _lines(text: str, width: int = 44) -> list[str]:
+    """The text in lines that fit a phone; a language without spaces breaks at its stops."""
+    words = escape_html(text).replace("。", "。 ").replace("：", "： ").split(" ")
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + len(word) < width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines

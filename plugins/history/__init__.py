@@ -6,4 +6,4 @@ from dflash_app.hookspecs import Tab, hookimpl
 @hookimpl
 def register_tabs() -> list[Tab]:
     """History stands at the end."""
-    return [Tab("History", 90, f"{__name__}.tab:build")]
+    return [Tab("History", 90, f"{__name__}.tab:build", {"zh": "历史"})]

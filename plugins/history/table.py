@@ -1,148 +1,171 @@
-"""Records as rows, as a CSV file, and one of them in full."""
+"""The table of runs: one page of it, in an order, with marks for what is chosen."""
 
-import csv
-import io
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from dflash_app.metrics import RunMetrics
-from dflash_app.store.records import RunRecord, RunStart
+from dflash_app.store.records import RunRecord
 from dflash_app.ui.format import (
     UNKNOWN,
     escape_html,
     format_count,
     format_decimal,
-    format_duration,
     format_excerpt,
-    format_percent,
-    format_speed,
     format_when,
-    well_formed,
 )
 
-HEADERS = ["Id", "When", "Pair", "Mode", "tok/s", "Acceptance", "Tokens", "End", "Prompt"]
-TYPES = ["number", "str", "str", "str", "number", "number", "number", "str", "str"]
-WIDTHS = ["64px", "178px", "150px", "88px", "88px", "112px", "88px", "112px", "330px"]
-_MODES = {"ar": "AR", "dflash": "DFlash"}
+from .words import texts
+
+PAGE_ROWS = 50
+MODES = {"ar": "AR", "dflash": "DFlash"}
+NUMBERS = ("speed", "acceptance", "tokens")
+COLUMNS = ("started", "pair", "mode", *NUMBERS, "end")
+"""What one can sort by, in the order of the columns; keys of `store.overview.ORDERS`."""
 
 
-def table_rows(runs: Sequence[RunRecord]) -> list[list[str | float]]:
-    """One row a run, in the order of `HEADERS`; numbers stay numbers, so that they sort as such."""
-    return [
-        [
-            run.id,
-            format_when(run.start.started_at),
-            run.start.pair,
-            _MODES.get(run.start.mode, run.start.mode),
-            _rounded(run.metrics.decode_tok_s, 1),
-            _rounded(run.metrics.mean_acceptance_length, 2),
-            run.metrics.num_output_tokens,
-            run.finish_reason or "running",
-            format_excerpt(run.start.prompt, 90),
-        ]
-        for run in runs
-    ]
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """What a browser tab looks at.
 
-
-def to_csv(runs: Sequence[RunRecord]) -> str:
-    """All figures of the runs, one line each, unknown ones empty. Times are UTC.
-
-    Text that a spreadsheet would run as a formula gets a leading apostrophe.
+    Attributes:
+        order: a key of `store.overview.ORDERS`.
+        descending: the largest first.
+        page: from 0.
+        total: runs that the filters named when they were counted.
+        chosen: numbers of the runs whose boxes are ticked, on this page or another.
+        run_id: of the run that is shown in full.
     """
-    columns = ["id", "started_at", "source", "pair", "backend", "device", "dtype"]
-    columns += ["quantization", "drafter_quantization", "path", "drafter_path", "rollback_kind"]
-    columns += ["mode", "policy"]
-    columns += ["block_size", "trained_block_size", "temperature", "top_p", "top_k", "min_p"]
-    columns += ["repetition_penalty", "seed", "finish_reason", "prompt", "output", "error"]
-    figures = [
-        name
-        for name in RunMetrics.__dataclass_fields__
-        if name not in ("acceptance_by_position", "acceptance_histogram")
-    ]
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(columns + figures)
-    for run in runs:
-        known = asdict(run.start) | asdict(run.metrics)
-        known |= {
-            "id": run.id,
-            "started_at": run.start.started_at.isoformat(),
-            "finish_reason": run.finish_reason,
-            "prompt": run.start.prompt,
-            "output": run.output,
-            "error": run.error,
-        }
-        writer.writerow([_cell(known[name]) for name in columns + figures])
-    return file.getvalue()
+
+    order: str = "started"
+    descending: bool = True
+    page: int = 0
+    total: int = 0
+    chosen: tuple[int, ...] = ()
+    run_id: int | None = None
 
 
-def render_detail(run: RunRecord) -> str:
-    """Everything about one run, as inert HTML."""
-    facts = "".join(
-        f"<div><dt>{escape_html(label)}</dt><dd>{escape_html(value)}</dd></div>"
-        for label, value in _facts(run)
+def num_pages(total: int) -> int:
+    """At least one."""
+    return max(1, -(-total // PAGE_ROWS))
+
+
+def render_table(runs: Sequence[RunRecord], looking: Looking, total: int) -> str:
+    """One page of the table; buttons and boxes say in `data-` what `ACT_JS` tells the server."""
+    if not runs:
+        return ""
+    head = "".join(_head(column, looking) for column in COLUMNS)
+    rows = "".join(_row(run, looking) for run in runs)
+    all_boxes = f'<input type="checkbox" data-all aria-label="{_say("choose_page")}">'
+    return (
+        '<div class="runs-scroll"><table class="runs-table"><thead><tr>'
+        f'<th scope="col" class="mark">{all_boxes}</th><th scope="col">{_say("col_id")}</th>{head}'
+        f'<th scope="col">{_say("col_prompt")}</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        + _pager(looking.page, total)
     )
-    parts = [f"<h3>Run {run.id}</h3><dl class='run-facts'>{facts}</dl>"]
-    if run.error:
-        parts.append(f"<h3>Error</h3><pre>{escape_html(run.error)}</pre>")
-    for message in run.start.messages:
-        role, content = message.get("role", ""), message.get("content", "")
-        parts.append(f"<h3>{escape_html(role)}</h3><pre>{escape_html(content)}</pre>")
-    parts.append(f"<h3>output</h3><pre>{escape_html(run.output) or UNKNOWN}</pre>")
-    return f'<div class="run-detail">{"".join(parts)}</div>'
 
 
-def render_no_detail(text: str = "Choose a run in the table to see all of it.") -> str:
-    """The place of the detail before a run is chosen."""
-    return f'<div class="run-detail">{escape_html(text)}</div>'
+ACT_JS = """
+const boxes = () => [...element.querySelectorAll('input[data-mark]')];
+const tell = (value) => trigger('select', {value});
+element.addEventListener('click', (event) => {
+    if (event.target.closest('.mark')) { return; }
+    const button = event.target.closest('[data-sort], [data-page]');
+    const row = event.target.closest('[data-run]');
+    if (button) {
+        tell(button.dataset.sort ? {sort: button.dataset.sort} : {page: +button.dataset.page});
+    } else if (row) {
+        element.querySelector('[aria-current]')?.removeAttribute('aria-current');
+        row.setAttribute('aria-current', 'true');
+        tell({open: +row.dataset.run});
+    }
+});
+element.addEventListener('change', (event) => {
+    if (event.target.matches('[data-all]')) {
+        boxes().forEach((box) => { box.checked = event.target.checked; });
+    }
+    const ids = (those) => those.map((box) => +box.dataset.mark);
+    tell({of: ids(boxes()), marked: ids(boxes().filter((box) => box.checked))});
+});
+watch('value', () => {
+    element.querySelectorAll('input').forEach((box) => { box.checked = box.defaultChecked; });
+});
+"""
+"""A click sorts, turns the page or opens a run; a box adds its run to those that are chosen.
+
+Gradio takes the boxes of one page over into the next with what was ticked in them by hand.
+"""
 
 
-def _facts(run: RunRecord) -> list[tuple[str, str]]:
-    start, metrics = run.start, run.metrics
-    block = "" if start.block is None else f", block size {start.block}"
-    drafts = "" if start.policy is None else f", {start.policy} drafts"
-    reused = f" ({metrics.num_reused_tokens:,} reused)" if metrics.num_reused_tokens else ""
-    rates = metrics.acceptance_by_position
-    return [
-        ("When", format_when(start.started_at)),
-        ("Pair", f"{start.pair} on {start.backend}, {start.device}, {start.precision}"),
-        ("Path", start.paths or UNKNOWN),
-        ("Mode", _MODES.get(start.mode, start.mode) + block + drafts),
-        ("Rollback", start.rollback_kind or UNKNOWN),
-        ("Sampling", _sampling(start)),
-        ("From", start.source),
-        ("End", run.finish_reason or "running"),
-        ("Speed", f"{format_speed(metrics.decode_tok_s)} decoding, "
-                  f"{format_speed(metrics.end_to_end_tok_s)} with prefill"),
-        ("First token", format_duration(metrics.ttft_s)),
-        ("Time", format_duration(metrics.total_s)),
-        ("Tokens", f"{format_count(metrics.num_prompt_tokens)} in{reused}, "
-                   f"{format_count(metrics.num_output_tokens)} out, {metrics.num_steps:,} steps"),
-        ("Acceptance length", format_decimal(metrics.mean_acceptance_length)),
-        ("By position", " · ".join(format_percent(rate) for rate in rates) or UNKNOWN),
-        ("Machine", str(start.hardware.get("cpu") or UNKNOWN)),
-        ("Versions", ", ".join(f"{name} {v}" for name, v in start.library_versions.items())),
-    ]  # fmt: skip
+def _head(column: str, looking: Looking) -> str:
+    sorted_by = column == looking.order
+    direction = "descending" if looking.descending else "ascending"
+    aria = f' aria-sort="{direction}"' if sorted_by else ""
+    arrow = (" ↓" if looking.descending else " ↑") if sorted_by else ""
+    kind = ' class="number"' if column in NUMBERS else ""
+    button = f'<button type="button" data-sort="{column}">{_say(f"col_{column}")}{arrow}</button>'
+    return f'<th scope="col"{aria}{kind}>{button}</th>'
 
 
-def _sampling(start: RunStart) -> str:
-    parts = ["greedy"]
-    if start.temperature > 0:
-        parts = [f"temperature {start.temperature:g}", f"top-p {start.top_p:g}"]
-        parts += [f"top-k {start.top_k}", f"min-p {start.min_p:g}"]
-    if start.repetition_penalty != 1:
-        parts.append(f"repetition penalty {start.repetition_penalty:g}")
-    if start.temperature > 0 and start.seed is not None:
-        parts.append(f"seed {start.seed}")
-    return ", ".join(parts)
+def _row(run: RunRecord, looking: Looking) -> str:
+    metrics = run.metrics
+    speed = metrics.decode_tok_s
+    cells = (
+        str(run.id),
+        format_when(run.start.started_at),
+        run.start.pair,
+        MODES.get(run.start.mode, run.start.mode),
+        UNKNOWN if speed is None else f"{speed:,.1f}",
+        format_decimal(metrics.mean_acceptance_length),
+        format_count(metrics.num_output_tokens),
+        say_end(run),
+    )
+    drawn = "".join(
+        f'<td class="number">{escape_html(cell)}</td>'
+        if column in NUMBERS
+        else f"<td>{escape_html(cell)}</td>"
+        for column, cell in zip(("id", *COLUMNS), cells, strict=True)
+    )
+    label = escape_html(texts.say("choose_run", run_id=run.id))
+    box = f'<input type="checkbox" data-mark="{run.id}" aria-label="{label}"'
+    box += " checked>" if run.id in looking.chosen else ">"
+    prompt = escape_html(format_excerpt(run.start.prompt, 90)) or UNKNOWN
+    shown = ' aria-current="true"' if run.id == looking.run_id else ""
+    return (
+        f'<tr data-run="{run.id}"{shown}><td class="mark">{box}</td>{drawn}'
+        f'<td class="prompt"><button type="button">{prompt}</button></td></tr>'
+    )
 
 
-def _rounded(value: float | None, digits: int) -> float | str:
-    return UNKNOWN if value is None else round(value, digits)
+def say_end(run: RunRecord) -> str:
+    """How a run ended, in a word."""
+    return texts.say(f"end_{run.finish_reason or 'running'}")
 
 
-def _cell(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = well_formed(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+def say_chosen(chosen: Collection[int]) -> str:
+    """How many boxes are ticked, and what for."""
+    if not chosen:
+        return texts.say("choose_hint")
+    return texts.say("chosen", num_runs=len(chosen))
+
+
+def _pager(page: int, total: int) -> str:
+    last = num_pages(total) - 1
+    first_row = page * PAGE_ROWS + 1
+    range_told = texts.say(
+        "range",
+        first=format_count(first_row),
+        last=format_count(min(total, first_row + PAGE_ROWS - 1)),
+        total=format_count(total),
+    )
+    buttons = "".join(
+        f'<button type="button" data-page="{to}" aria-label="{_say(f"page_{name}")}"'
+        f'{" disabled" if to == page or not 0 <= to <= last else ""}>{sign}</button>'
+        for name, sign, to in (
+            ("first", "«", 0), ("previous", "‹", page - 1), ("next", "›", page + 1),
+            ("last", "»", last),
+        )
+    )  # fmt: skip
+    return f'<div class="runs-pager"><span>{escape_html(range_told)}</span>{buttons}</div>'
+
+
+def _say(key: str) -> str:
+    return escape_html(texts.say(key))

@@ -1,105 +1,127 @@
-"""The History tab's events: list, filter, look at, delete after asking, export."""
+"""The History tab's table: list, filter, sort, turn pages, look at one run."""
 
-import csv
-import io
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from dflash_app.errors import StoreLocked
+from dflash_app.store.overview import Overview
 from dflash_app.store.runs import Store
 from dflash_app.ui.format import UNKNOWN
-from dflash_app.ui.live import LiveRuns
-from dflash_app.ui.shell import build_page
-from dflash_app.workspace import Workspace
-from tests.fakes import ask
+from tests.plugins.history_tab import History, add_run, history, owned_by, part
 from tests.ui.conftest import StageOpener
-from tests.ui.stage import find_handler, texts, two_lanes
+from tests.ui.stage import two_lanes, visitor
 
-EVERYTHING = ["all", "all", "all", ""]
-
-
-class History:
-    """The tab of one workspace."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.blocks = build_page(workspace, LiveRuns())
-
-    def call(self, name: str, *values: Any) -> dict[str, Any]:
-        return texts(find_handler(self.blocks, f"HistoryTab.{name}")(*values))
-
-    def rows(self, *filters: str) -> list[list[Any]]:
-        rows: list[list[Any]] = self.call("on_show", *filters)["history-table"]
-        return rows
-
-    def choose(self, row: list[Any]) -> dict[str, Any]:
-        data = {"index": [0, 0], "value": row[0], "row_value": row}
-        return self.call("on_choose", gr.SelectData(None, data))
+__all__ = ["history"]
 
 
-@pytest.fixture
-def history(open_stage: StageOpener) -> History:
-    """Three runs: a race, then =danger in a chat."""
-    workspace = open_stage(two_lanes)
-    loaded = workspace.loaded("scripted")
-    list(workspace.race(loaded, [ask(mode="ar"), ask(mode="dflash")]))
-    list(workspace.run(loaded, ask("=1+1 <b>bold</b>", mode="ar"), source="chat"))
-    return History(workspace)
+def test_runs_are_listed_newest_first_with_their_figures(history: History) -> None:
+    assert history.rows() == [3, 2, 1]
+    table = history.shown["history-table"]
+    assert '<td class="number">12.0</td><td class="number">3.00</td><td class="number">7</td>' in (
+        table
+    )
+    assert "1 to 3 of 3 runs" in table
 
 
-def test_runs_are_listed_newest_first_with_numbers_as_numbers(history: History) -> None:
-    rows = history.rows(*EVERYTHING)
-    assert [row[0] for row in rows] == [3, 2, 1]
-    assert [row[3] for row in rows] == ["AR", "DFlash", "AR"]
-    assert rows[1][4:8] == [12.0, 3.0, 7, "stop"]
-    assert rows[0][5] == "–"
+def test_filters_narrow_the_table(history: History) -> None:
+    start = history.workspace.store.list_runs()[0].start
+    day = {"started_at": datetime(2026, 5, 2, 12, tzinfo=UTC), "backend": "mlx", "task": "GSM8K"}
+    history.workspace.store.start_run(replace(start, **day))
+    assert history.rows(mode="dflash") == [2]
+    assert history.rows(text="BOLD") == [4, 3]
+    assert history.rows(source="race") == [2, 1]
+    assert history.rows(end="running", backend="mlx", task="GSM8K") == [4]
+    assert history.rows(since="2026-05-02", until="2026-05-02") == [4]
+    assert history.rows(until="2026-05-01") == []
+    assert "No run matches" in history.shown["history-notice"]
 
 
-def test_filters_narrow_the_table_and_the_charts(history: History) -> None:
-    assert [row[0] for row in history.rows("all", "dflash", "all", "")] == [2]
-    assert [row[0] for row in history.rows("all", "all", "all", "BOLD")] == [3]
-    assert history.rows("nobody", "all", "all", "") == []
-    shown = history.call("on_show", "all", "ar", "all", "")
-    assert [trace.name for trace in shown["chart-speed"].data if trace.x] == ["AR (no drafter)"]
-    assert "No run matches" in history.call("on_show", "all", "all", "failed", "")["history-notice"]
+def test_boxes_offer_what_occurs_in_the_log(history: History) -> None:
+    add_run(history.workspace, pair="removed", backend="mlx", task="GSM8K")
+    shown = history.show()
+    offered = {name: [value for _, value in shown[f"history-{name}"].choices] for name in
+               ("pair", "backend", "source", "task")}  # fmt: skip
+    assert offered == {
+        "pair": ["all", "removed", "scripted"],
+        "backend": ["all", "mlx", "script"],
+        "source": ["all", "chat", "race"],
+        "task": ["all", "GSM8K"],
+    }
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "0001-01-01x"])
+def test_a_day_that_is_none_is_refused_with_an_example(history: History, day: str) -> None:
+    assert "write it as 2026-11-21" in history.show(since=day)["history-notice"]
+
+
+def test_a_column_sorts_all_pages_and_again_the_other_way(history: History) -> None:
+    for speed in (5.0, None, 20.0):
+        add_run(history.workspace, speed=speed)
+    history.show()
+    history.act(sort="speed")
+    assert history.table() == [6, 2, 4, 3, 1, 5]
+    assert 'aria-sort="descending" class="number"' in history.shown["history-table"]
+    history.act(sort="speed")
+    assert history.table() == [3, 1, 4, 2, 6, 5]
+    history.act(sort="no such column")
+    assert history.table() == [3, 1, 4, 2, 6, 5]
+
+
+def test_pages_turn_within_what_is_there(history: History) -> None:
+    for _ in range(100):
+        add_run(history.workspace)
+    assert history.rows() == list(range(103, 53, -1))
+    history.act(page=2)
+    assert history.table() == [3, 2, 1]
+    assert "101 to 103 of 103 runs" in history.shown["history-table"]
+    history.act(page=99)
+    assert history.table() == [3, 2, 1]
+    assert history.rows(mode="dflash") == [2], "another filter begins at its first page"
 
 
 def test_a_chosen_run_is_shown_in_full_and_inert(history: History) -> None:
-    shown = history.choose(history.rows(*EVERYTHING)[0])
+    history.show()
+    assert history.shown["history-delete"].visible is False
+    shown = history.act(open=3)
     assert "=1+1 &lt;b&gt;bold&lt;/b&gt;" in shown["history-detail"]
     assert "bcdefgh" in shown["history-detail"]
-    assert shown["state"] == 3
     assert shown["history-delete"].visible is True
+    assert "<b>bold" not in history.shown["history-table"]
 
 
-def test_a_chosen_run_tells_how_it_was_stored_and_what_is_an_experiment(history: History) -> None:
+def test_a_chosen_run_tells_everything_that_is_recorded(history: History) -> None:
+    changes: dict[str, Any] = {
+        "quantization": "nf4", "rollback_kind": "replay", "block_size": 32, "task": "GSM8K",
+        "trained_block_size": 16, "path": "static cache", "drafter_path": "dynamic cache: DFlash 2",
+        "mode": "dflash", "policy": "adaptive", "stop": ("END",), "thinking": "off",
+        "target_revision": "0123456789abcdef", "hardware": {"cpu": "A <b>CPU</b>", "cores": 2},
+    }  # fmt: skip
     store = history.workspace.store
-    changes = {"quantization": "nf4", "rollback_kind": "replay", "block_size": 32}
-    store.start_run(replace(store.list_runs()[0].start, **changes, trained_block_size=16))
-    detail = history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
-    assert "nf4 in float32" in detail
-    assert "block size 32 (experiment: trained for 16)" in detail
-    assert "<dt>Rollback</dt><dd>replay</dd>" in detail
+    store.start_run(replace(store.list_runs()[0].start, **changes))
+    detail = history.act(open=4)["history-detail"]
+    for label, value in (
+        ("Ran on", "script, cpu, nf4 in float32"),
+        ("Block size", "32 (experiment: trained for 16)"),
+        ("Rollback", "replay"), ("Task", "GSM8K"), ("Drafts", "adaptive"), ("Thinking", "off"),
+        ("Path", "static cache, drafter dynamic cache: DFlash 2"),
+        ("Stop texts", "&#x27;END&#x27;"),
+        ("Revisions", "0123456789ab"), ("End", "running"), ("CPU", "A &lt;b&gt;CPU&lt;/b&gt;"),
+    ):  # fmt: skip
+        assert f"<dt>{label}</dt><dd>{value}</dd>" in detail
+    drafted = history.act(open=2)["history-detail"]
+    assert "<dt>Acceptance by position</dt><dd>100 % · 100 % · 0 %</dd>" in drafted
+    assert "<dt>Steps by accepted drafts</dt><dd>2: 2</dd>" in drafted
 
 
-def test_a_chosen_run_tells_its_path_and_its_policy(history: History) -> None:
+def test_a_run_of_an_old_version_tells_what_is_not_known(history: History) -> None:
     store = history.workspace.store
-    start = store.list_runs()[0].start
-    store.start_run(replace(start, path=None, drafter_path=None, policy=None))
-    detail = history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
+    start = replace(store.list_runs()[0].start, path=None, drafter_path=None, policy=None)
+    detail = history.act(open=store.start_run(start))["history-detail"]
     assert f"<dt>Path</dt><dd>{UNKNOWN}</dd>" in detail
-    assert "drafts" not in detail
-    paths = {"path": "static cache", "drafter_path": "dynamic cache: DFlash 2"}
-    store.start_run(replace(start, **paths, mode="dflash", policy="adaptive"))
-    detail = history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
-    assert "<dt>Path</dt><dd>static cache, drafter dynamic cache: DFlash 2</dd>" in detail
-    assert ", adaptive drafts" in detail
-    csv_file = io.StringIO(history.call("on_export", *EVERYTHING)["history-csv"], newline="")
-    exported = next(csv.DictReader(csv_file))
-    assert (exported["path"], exported["policy"]) == ("static cache", "adaptive")
+    assert "Drafts" not in detail
 
 
 @pytest.mark.parametrize(
@@ -117,40 +139,47 @@ def test_a_chosen_run_tells_how_its_tokens_were_chosen(
     history: History, sampling: dict[str, Any], shown: str
 ) -> None:
     store = history.workspace.store
-    store.start_run(replace(store.list_runs()[0].start, **sampling))
-    assert f"<dd>{shown}</dd>" in history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
-    rows = csv.DictReader(
-        io.StringIO(history.call("on_export", *EVERYTHING)["history-csv"], newline="")
-    )
-    exported = next(rows)
-    assert {name: float(exported[name]) for name in sampling} == sampling
-
-
-def test_a_run_is_deleted_only_after_asking(history: History) -> None:
-    history.choose(history.rows(*EVERYTHING)[0])
-    asked = history.call("on_ask")
-    assert asked["history-confirm"].visible is True
-    assert history.workspace.store.count_runs() == 3
-    shown = history.call("on_delete", 3, *EVERYTHING)
-    assert [row[0] for row in shown["history-table"]] == [2, 1]
-    assert "Run 3 is deleted." in shown["history-notice"]
-    assert shown["state"] is None
+    run_id = store.start_run(replace(store.list_runs()[0].start, **sampling))
+    assert f"<dd>{shown}</dd>" in history.act(open=run_id)["history-detail"]
 
 
 def test_a_run_that_is_gone_is_told(history: History) -> None:
-    row = history.rows(*EVERYTHING)[0]
+    history.show()
     history.workspace.store.delete_runs([3])
-    assert "no longer in the log" in history.choose(row)["history-detail"]
-    assert "is gone" in history.call("on_delete", 3, *EVERYTHING)["history-notice"]
+    assert "no longer in the log" in history.act(open=3)["history-detail"]
 
 
-def test_the_export_holds_every_figure_and_no_formula(history: History) -> None:
-    text = history.call("on_export", *EVERYTHING)["history-csv"]
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert [row["id"] for row in rows] == ["3", "2", "1"]
-    assert rows[0]["prompt"] == "'=1+1 <b>bold</b>"
-    assert rows[1]["decode_tok_s"] == "12.0"
-    assert rows[0]["mean_acceptance_length"] == ""
+def test_half_a_surrogate_pair_in_a_prompt_hides_no_run(history: History) -> None:
+    start = history.workspace.store.list_runs()[0].start
+    messages = ({"role": "user", "content": "half \ud800"},)
+    run_id = history.workspace.store.start_run(replace(start, messages=messages))
+    assert history.rows()[0] == run_id
+    assert "half ?" in history.shown["history-table"]
+    assert "half ?" in history.act(open=run_id)["history-detail"]
+
+
+def test_an_empty_log_says_what_will_be_here(open_stage: StageOpener) -> None:
+    history = History(open_stage(two_lanes))
+    assert history.show()["history-table"] == ""
+    assert "recorded here" in history.shown["history-notice"]
+    history.charts()
+    for name in part("view").CHARTS:
+        assert "yet" in history.shown[f"chart-{name}"].layout.annotations[0].text
+
+
+def test_a_visitor_sees_own_runs_only_and_nothing_of_the_machine(history: History) -> None:
+    own = add_run(history.workspace, owner="me", prompt="mine", pair="second")
+    with owned_by("me"):
+        assert history.rows() == [own]
+        assert "no longer in the log" in history.act(open=3)["history-detail"]
+        assert [value for _, value in history.shown["history-pair"].choices] == ["all", "second"]
+        history.act(marked=[1, 2], of=[])
+        shown = history.call("HistoryTab.on_compare", history.looking, visitor())
+        assert "no longer in the log" in shown["history-comparison"]
+        speeds = history.charts()["chart-speed"]
+        assert [list(trace.x) for trace in speeds.data if trace.x] == [["second"]]
+        assert history.shown["history-delete-matching"].visible is False
+        assert history.shown["history-database-box"].visible is False
 
 
 def test_a_log_that_cannot_be_read_is_one_sentence(
@@ -159,26 +188,10 @@ def test_a_log_that_cannot_be_read_is_one_sentence(
     def locked(*_: Any, **__: Any) -> None:
         raise StoreLocked("The run database is locked: close the other program.")
 
-    for name in ("list_runs", "get_run", "delete_runs"):
-        monkeypatch.setattr(Store, name, locked)
+    monkeypatch.setattr(Overview, "page", locked)
+    monkeypatch.setattr(Store, "get_run", locked)
     told = "The run database is locked: close the other program."
-    assert told in history.call("on_show", *EVERYTHING)["history-notice"]
-    assert told in history.call("on_export", *EVERYTHING)["history-notice"]
-    assert told in history.call("on_delete", 3, *EVERYTHING)["history-notice"]
-    assert told in history.choose([3])["history-detail"]
-
-
-def test_half_a_surrogate_pair_in_a_prompt_hides_no_run(history: History) -> None:
-    start = history.workspace.store.list_runs()[0].start
-    messages = ({"role": "user", "content": "half \ud800"},)
-    history.workspace.store.start_run(replace(start, messages=messages))
-    assert history.rows(*EVERYTHING)[0][-1] == "half ?"
-    assert "half ?" in history.call("on_export", *EVERYTHING)["history-csv"]
-    assert "half ?" in history.choose(history.rows(*EVERYTHING)[0])["history-detail"]
-
-
-def test_an_empty_log_says_what_will_be_here(open_stage: StageOpener) -> None:
-    shown = History(open_stage(two_lanes)).call("on_show", *EVERYTHING)
-    assert shown["history-table"] == []
-    assert "recorded here" in shown["history-notice"]
-    assert "yet" in shown["chart-speed"].layout.annotations[0].text
+    assert told in history.show()["history-notice"]
+    assert told in history.act(sort="speed")["history-notice"]
+    assert told in history.act(open=3)["history-detail"]
+    assert told in history.charts()["history-charts-notice"]

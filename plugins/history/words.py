@@ -1,0 +1,7 @@
+"""What the history says, in each language."""
+
+from pathlib import Path
+
+from dflash_app.ui.language import Texts
+
+texts = Texts.load("history", Path(__file__).with_name("texts.yaml"))
