@@ -14,6 +14,7 @@ from dflash_app.cli.hub import hub_app
 from dflash_app.cli.inspect import inspect
 from dflash_app.cli.pairs import pairs_app
 from dflash_app.cli.runs import runs_app
+from dflash_app.cli.space import space_app
 from dflash_app.errors import DFlashAppError
 from dflash_app.plugins import Plugins, load_plugins
 from dflash_app.settings import load_settings
@@ -37,6 +38,7 @@ def build_app(plugins: Plugins) -> typer.Typer:
     app.add_typer(runs_app, name="runs")
     app.add_typer(pairs_app, name="pairs")
     app.add_typer(hub_app, name="hub")
+    app.add_typer(space_app, name="space")
     app.command()(inspect)
     app.command()(doctor)
     plugins.hook.register_commands(app)

@@ -1,8 +1,7 @@
-"""What `generate` does once its options are read: one run, or a race of both modes."""
+"""What `generate` does once its options are read: one run, or a race."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 from dflash_app.cli import terminal
@@ -10,9 +9,17 @@ from dflash_app.cli.outcome import Outcome
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import StoreError
 from dflash_app.events import DecodeEvent
-from dflash_app.race import Verdict, speedup, verdict, warm_up
+from dflash_app.race import (
+    RaceLane,
+    choose_baseline,
+    say_precision,
+    seconds_saved,
+    speedup,
+    verdict,
+    warm_up,
+)
 from dflash_app.request import GenerationRequest
-from dflash_app.session import closable, drafter_effect, where
+from dflash_app.session import closable, drafter_effect, experiments, where
 from dflash_app.workspace import Workspace
 
 SOURCE = "cli"
@@ -33,23 +40,62 @@ def answer_once(
     return {"runs": [outcome.as_json()]}
 
 
-def compare_modes(
-    workspace: Workspace, loaded: LoadedPair, request: GenerationRequest, *, quiet: bool
+def compare_lanes(
+    workspace: Workspace, lanes: Sequence[RaceLane], *, quiet: bool
 ) -> dict[str, Any]:
-    """A race of both modes, both warmed up; streams the DFlash lane unless quiet."""
-    requests = [replace(request, mode="ar"), replace(request, mode="dflash")]
-    outcomes = [Outcome(each.mode, each.policy) for each in requests]
-    warm_up(loaded, requests)
-    events = workspace.race(loaded, requests, source=SOURCE)
-    _drain(events, outcomes, None if quiet else 1)
-    ar, dflash = outcomes
-    found = verdict(loaded, requests[0], ar.token_ids, dflash.token_ids)
-    ratio = speedup(ar.metrics, dflash.metrics)
+    """A race, all lanes warmed up; streams the first lane that is not the baseline unless quiet.
+
+    The lanes are held against plain decoding, or the first of them where none decodes plainly.
+    """
+    outcomes = [Outcome(lane.request.mode, lane.request.policy) for lane in lanes]
+    warm_up(lanes)
+    baseline = choose_baseline(lanes)
+    others = [index for index in range(len(lanes)) if index != baseline]
+    events = workspace.race_lanes(lanes, source=SOURCE)
+    _drain(events, outcomes, None if quiet else others[0])
+    against = lanes[baseline], outcomes[baseline]
+    found = {index: _judge(*against, lanes[index], outcomes[index]) for index in others}
     if not quiet:
-        _print_race(outcomes, found, ratio)
-        terminal.note(f"Ran on {where(loaded, requests[1])}.")
-        _note_drafter(workspace, loaded, request, dflash)
-    return {"runs": [each.as_json() for each in outcomes], "speedup": ratio, "verdict": found}
+        _print_race(lanes, outcomes, baseline, found)
+        for lane, outcome in zip(lanes, outcomes, strict=True):
+            _note_drafter(workspace, lane.loaded, lane.request, outcome)
+    return {
+        "runs": [
+            outcome.as_json() | _lane_as_json(lane) | found.get(index, {})
+            for index, (lane, outcome) in enumerate(zip(lanes, outcomes, strict=True))
+        ],
+        "baseline": baseline,
+        **{key: found[others[0]][key] for key in ("speedup", "verdict")},
+    }
+
+
+def note_all(lanes: Sequence[RaceLane], *, quiet: bool) -> tuple[str, ...]:
+    """What the user should know of the lanes' pairs and requests; printed unless quiet."""
+    said = [(*lane.loaded.warnings, *experiments(lane.loaded, lane.request)) for lane in lanes]
+    notes = tuple(dict.fromkeys(note for each in said for note in each))
+    if not quiet:
+        for note in notes:
+            terminal.note(f"Note: {note}")
+    return notes
+
+
+def _judge(baseline: RaceLane, plain: Outcome, lane: RaceLane, outcome: Outcome) -> dict[str, Any]:
+    """A lane against the baseline."""
+    ids = plain.token_ids, outcome.token_ids
+    return {
+        "speedup": speedup(plain.metrics, outcome.metrics),
+        "seconds_saved": seconds_saved(plain.metrics, outcome.metrics),
+        "verdict": verdict(baseline.loaded, baseline.request, *ids, other=lane.loaded),
+    }
+
+
+def _lane_as_json(lane: RaceLane) -> dict[str, Any]:
+    drafting = lane.request.mode != "ar"
+    return {
+        "pair": lane.loaded.name,
+        "precision": say_precision(lane.loaded),
+        "block_size": (lane.request.block_size or lane.loaded.block_size) if drafting else None,
+    }
 
 
 def _note_drafter(
@@ -84,12 +130,28 @@ def _drain(
             terminal.note(f"Not recorded: {error}")
 
 
-def _print_race(outcomes: list[Outcome], found: Verdict, ratio: float | None) -> None:
-    ar, dflash = outcomes
+def _print_race(
+    lanes: Sequence[RaceLane],
+    outcomes: Sequence[Outcome],
+    baseline: int,
+    found: Mapping[int, Mapping[str, Any]],
+) -> None:
+    shown, plain = next(iter(found)), outcomes[baseline]
     terminal.stream("\n")
-    if ar.text != dflash.text:
-        terminal.stream(f"\nPlain decoding wrote instead:\n{ar.text}\n")
-    terminal.note(ar.summary())
-    terminal.note(dflash.summary())
-    fast = "" if ratio is None else f"DFlash decodes {ratio:.2f} times as fast. "
-    terminal.note(f"{fast}{found.explanation}")
+    if plain.text != outcomes[shown].text:
+        terminal.stream(f"\n{_name(lanes, baseline)} wrote instead:\n{plain.text}\n")
+    for outcome in outcomes:
+        terminal.note(outcome.summary())
+    for index, judged in found.items():
+        ratio, said = judged["speedup"], judged["verdict"].explanation
+        fast = f"{_name(lanes, index)} decodes {ratio:.2f} times as fast. " if ratio else ""
+        terminal.note(f"{fast}{said}")
+    for place in dict.fromkeys(where(lane.loaded, lane.request) for lane in lanes[::-1]):
+        terminal.note(f"Ran on {place}.")
+
+
+def _name(lanes: Sequence[RaceLane], index: int) -> str:
+    """The lane in words: its number where others decode in the same mode."""
+    modes = [lane.request.mode for lane in lanes]
+    name = "Plain decoding" if modes[index] == "ar" else "DFlash"
+    return name if modes.count(modes[index]) == 1 else f"{name} (lane {index + 1})"
