@@ -115,7 +115,7 @@ def _type_script(page: Page, script: Script) -> None:
         choose(page, "pair", script.pair)
         expect(page.locator("#pair-facts")).to_contain_text("ready")
         expect(drafter).not_to_have_value(NO_DRAFTER)
-    _set_limit(page, script.max_new_tokens)
+    set_limit(page, script.max_new_tokens)
     for mode in TYPED_MODES:
         if mode == "ar":
             choose(page, "drafter", NO_DRAFTER)
@@ -133,7 +133,8 @@ def _ask(page: Page, text: str) -> None:
     expect(page.locator("#chat-send")).to_be_visible()
 
 
-def _set_limit(page: Page, max_new_tokens: int) -> None:
+def set_limit(page: Page, max_new_tokens: int) -> None:
+    """Type the limit of a reply into the chat's settings."""
     number = page.locator("#chat-max-tokens input[type=number]")
     if not number.is_visible():
         page.locator("#chat-settings button").first.click()

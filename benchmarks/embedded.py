@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ MIN_SPEEDUP = 1.5
 """Of DFlash over our own AR. It was 2.5 while both ran through transformers' modules: the fast path
 made AR over four times as fast and DFlash three times, so their ratio fell (docs/log.md)."""
 MIN_KEPT = 0.75
-MAX_START_S = 20.0
+MAX_START_S = 15.0
 MAX_RESIDENT_BYTES = 1.5e9
 
 
@@ -86,13 +87,13 @@ def _measure_page(options: argparse.Namespace, results: dict[str, Any]) -> list[
     # Here, not above: without the page neither playwright nor psutil is needed.
     from benchmarks.page import measure_page
 
-    page, start = measure_page(
+    page, start, feel = measure_page(
         *folders(options.target, options.drafter),
         shipped=options.target is None,
         num_rounds=options.rounds,
         num_prompts=options.page_prompts,
     )
-    results["page"], results["start"] = page, start
+    results["page"], results["start"], results["feel"] = page, start, asdict(feel)
     header = ("replies", "mode", "kept", "page tok/s", "alone tok/s", "seconds", "runs", "of pairs")
     rows = [
         (length, mode, *group.values())
@@ -107,6 +108,7 @@ def _measure_page(options: argparse.Namespace, results: dict[str, Any]) -> list[
     slowest, largest = max(start["seconds"]), max(start["resident_bytes"])
     return [
         *checks,
+        *feel.checks(),
         Check("slowest start, s", slowest, "below", MAX_START_S),
         Check("largest resident memory, GB", largest / 1e9, "below", MAX_RESIDENT_BYTES / 1e9),
     ]

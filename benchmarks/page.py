@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.browsing import Round, Script, TypedRun, play_round
+from benchmarks.feel import Feel, measure_feel
 from benchmarks.pairs import add_pair, copy_endless
 from benchmarks.prompts import talkative_prompts
 from dflash_app.ui.choice import page_threads
@@ -21,7 +22,7 @@ SHIPPED_LIMIT = 512
 
 def measure_page(
     target: Path, drafter: Path, *, shipped: bool, num_rounds: int, num_prompts: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any], Feel]:
     """Type the same prompts into several starts of the app, and decode them again without it.
 
     Twice each: as the pair replies by itself, and with its stop token silenced so that the replies
@@ -35,7 +36,8 @@ def measure_page(
         num_prompts: own replies in each round and mode; of long ones, a third as many.
 
     Returns:
-        (page, start): figures of the replies and of the starts.
+        (page, start, feel): figures of the replies and of the starts, and of one more start what a
+        user waits for.
     """
     executable = find_chromium()
     if executable is None:
@@ -54,8 +56,9 @@ def measure_page(
                 add_pair(home, "own", target, drafter)
             add_pair(home, "endless", endless, drafter)
             rounds.append(play_round(home, browser, (own, long), page_threads()))
+        feel = measure_feel(target, drafter, browser)
         chromium = browser.version
-    return _page_figures(rounds, num_prompts, chromium), _start_figures(rounds)
+    return _page_figures(rounds, num_prompts, chromium), _start_figures(rounds), feel
 
 
 def _page_figures(rounds: Sequence[Round], num_prompts: int, chromium: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 DFlashAppError
 ├── RequestError            the request itself is wrong: empty prompt, temperature out of range
-│   └── PromptTooLong       the prompt does not fit the model's context
+│   ├── PromptTooLong       the prompt does not fit the model's context
+│   └── QueueFull           too many wait for the device already, or too many of this visitor
 ├── RegistryError           a registry file cannot be read (the message names file and line)
 │   └── UnknownPair         no registry knows the name
 ├── HubError                a download or a question to the hub failed (the message names the model)
@@ -36,6 +37,10 @@ class RequestError(DFlashAppError):
 
 class PromptTooLong(RequestError):
     """The prompt does not fit the model's context."""
+
+
+class QueueFull(RequestError):
+    """As many wait for the device as may; the message says at which place this one would be."""
 
 
 class RegistryError(DFlashAppError):

@@ -4,7 +4,8 @@ A plugin is a module whose functions carry `@hookimpl` and the name of a hook be
 light to import: torch, transformers and gradio belong inside the functions that need them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +26,16 @@ class Tab:
     """A tab of the page.
 
     Attributes:
-        title: the label, unique on the page.
+        title: the label in English, unique on the page, which its element ids are made of.
         order: tabs stand in this order; built-ins use 0, 10, 20, ...
         build: "pkg.mod:function", imported when the page is built.
+        titles: the label in other languages, by their code ("zh").
     """
 
     title: str
     order: int
     build: str
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

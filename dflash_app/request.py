@@ -100,6 +100,8 @@ class GenerationRequest:
         policy: "fixed" drafts the whole block in every step, as published figures do, and repeats
             itself; "adaptive" drafts what pays by times measured here, nothing where nothing does.
             With temperature and seed it is "fixed", and the run's first step notes so.
+        task: what the prompt is one of, as a data set's name, for the run log; the engine does
+            not look at it.
 
     Raises:
         RequestError: a value is missing or outside its range.
@@ -113,6 +115,7 @@ class GenerationRequest:
     block_size: int | None = None
     thinking: str | None = None
     policy: Policy = "fixed"
+    task: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("ar", "dflash"):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from dflash_app.engine.protocol import LoadOptions
+from dflash_app.engine.protocol import LoadedPair, LoadOptions
 from dflash_app.errors import LoadError
 from dflash_app.events import DecodeEvent, Finished, FinishReason, PrefillDone, StepDone, TextDelta
 from dflash_app.registry.pair import Pair
@@ -116,7 +116,7 @@ class ScriptedBackend:
     Attributes:
         reason: why it does not work here; None where it does.
         failing: names of pairs that cannot be loaded.
-        events: what happened, in order: "load NAME", "close NAME".
+        events: what happened, in order: "load NAME", "load NAME beside HOST", "close NAME".
         options: of every load.
     """
 
@@ -130,7 +130,13 @@ class ScriptedBackend:
         return self.reason
 
     def load(self, pair: Pair, options: LoadOptions) -> "ScriptedPair":
-        self.events.append(f"load {pair.name}")
+        return self._load(pair, options, f"load {pair.name}")
+
+    def load_beside(self, pair: Pair, options: LoadOptions, host: LoadedPair) -> "ScriptedPair":
+        return self._load(pair, options, f"load {pair.name} beside {host.name}")
+
+    def _load(self, pair: Pair, options: LoadOptions, event: str) -> "ScriptedPair":
+        self.events.append(event)
         self.options.append(options)
         if pair.name in self.failing:
             raise LoadError(f"{pair.name} is corrupt: download it again.")

@@ -289,7 +289,7 @@ def test_what_only_weights_tell_is_refused_and_the_pair_before_comes_back(
     error = refuse(app, offer(damage))
     assert re.search(message, str(error)), str(error)
     assert str(error).endswith(CAME_BACK)
-    held = app._held
+    held = app._held._held
     assert held is not None
     assert held.pair.name == "embedded"
     assert app.loaded("embedded", OPTIONS) is held.loaded

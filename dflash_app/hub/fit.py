@@ -22,6 +22,7 @@ Source = Literal["files here", "hub", "registry"]
 
 PRECISIONS = {"bf16": None, "int8": "int8", "nf4": "nf4", "MLX 4-bit": "4bit"}
 """The quantisation of each, as `weights.weight_bytes` knows it."""
+SHORT_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _BITS = {"bf16": 16, "int8": 8.5, "nf4": 4.5, "MLX 4-bit": 4.5}
 """A number of a weight matrix with its share of the scales, where only a size is known."""
 
@@ -39,7 +40,7 @@ class Fit:
     """A pair in one precision on one device.
 
     Attributes:
-        precision: of `PRECISIONS`.
+        precision: of `PRECISIONS`, or the dtype's short name where another was asked for.
         device: its name.
         free_bytes: of the device.
         needed_bytes: at the usual context, or of the weights alone where `need` is None.
@@ -105,6 +106,7 @@ def fit_pair(
     online: bool = True,
     context_length: int | None = None,
     cache_dir: Path | None = None,
+    dtype: str = "bfloat16",
 ) -> PairFit:
     """Compare what a pair needs with what is free.
 
@@ -114,6 +116,7 @@ def fit_pair(
         online: False takes the registry's sizes for what is not here; asks nobody.
         context_length: tokens of prompt and answer to tell the need for; None takes the usual.
         cache_dir: the hub's cache; None takes the library's own.
+        dtype: that it computes in.
 
     Raises:
         LoadError: a file or a config that was read is damaged.
@@ -131,6 +134,7 @@ def fit_pair(
     for precision, quantization in PRECISIONS.items():
         fast = quantization is None and goes_fast(target.config)
         storing = Storing(
+            dtype=dtype,
             quantization=quantization,
             drafter_quantization=quantization if quantization == "4bit" else None,
             fast_target=FastPath() if fast else None,
@@ -144,7 +148,8 @@ def fit_pair(
             block_size=pair.block_size,
             context_length=context_length,
         )
-        fits += [_fit(precision, device, need) for device in devices]
+        name = precision if quantization else SHORT_NAMES[dtype]
+        fits += [_fit(name, device, need) for device in devices]
     source: Source = "hub" if any(each.source == "hub" for each in known) else "files here"
     return PairFit(
         pair=pair.name,

@@ -73,6 +73,8 @@ def compose(target: Pair, drafter: Pair) -> Pair:
         status=drafter.status,
         thinking=drafter.thinking,
         thinking_levels=target.thinking_levels,
+        languages=drafter.languages,
+        trained_context=drafter.trained_context,
         sampling=target.sampling,
         notes=f"Composed of the target of {target.name} and the drafter of {drafter.name}.",
         sources=(f"rows {target.name} and {drafter.name}",),

@@ -2,17 +2,23 @@
 
 import platform
 from pathlib import Path
+from typing import Any
 
 from dflash_app.errors import UnknownPair
 from dflash_app.ui.choice import AUTO
+from dflash_app.ui.language import Texts
 from dflash_app.workspace import Workspace
 
-Choices = list[tuple[str, str]]
-"""What an option says, and its value."""
+Choices = list[tuple[Any, str]]
+"""What an option says, as it is or as a key for the browser, and its value."""
 
 TITLES = {"torch": "PyTorch", "mlx": "MLX"}
 
-_DTYPES = [(AUTO, AUTO), *((name, name) for name in ("float32", "bfloat16", "float16"))]
+texts = Texts.load("bar", Path(__file__).with_name("texts") / "bar.yaml")
+"""Of the model bar and of the line below it."""
+
+_AUTO = (texts.label("auto"), AUTO)
+_DTYPES = [(name, name) for name in ("float32", "bfloat16", "float16")]
 _QUANTIZATIONS = {
     "torch": [("nf4 (4-bit)", "nf4"), ("int8 (8-bit)", "int8")],
     "mlx": [("4-bit", "4bit"), ("8-bit", "8bit")],
@@ -25,17 +31,17 @@ def backend_choices(workspace: Workspace, pair: str | None) -> Choices:
         names = workspace.backends_for(pair or "")
     except UnknownPair:
         names = []
-    return [(TITLES.get(name, name), name) for name in names] or [(AUTO, AUTO)]
+    return [(TITLES.get(name, name), name) for name in names] or [_AUTO]
 
 
 def precision_choices(backend: str | None) -> Choices:
     """What a backend computes in, and what it can store the target's weights as."""
-    return [*_DTYPES, *_QUANTIZATIONS.get(backend or "", [])]
+    return [_AUTO, *_DTYPES, *_QUANTIZATIONS.get(backend or "", [])]
 
 
 def device_choices(backend: str | None) -> Choices:
     """Devices to offer, told without importing a tensor library."""
-    devices = [("auto", AUTO), ("CPU", "cpu")]
+    devices: Choices = [_AUTO, ("CPU", "cpu")]
     on_apple_silicon = platform.system() == "Darwin" and platform.machine() == "arm64"
     if backend == "mlx":
         return [*devices, ("Apple GPU", "gpu")] if on_apple_silicon else devices

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def register_tabs() -> list[Tab]:
     """Chat comes first."""
     return [
-        Tab("Chat", 0, "dflash_app.ui.tabs.chat:build"),
-        Tab("Hub", 20, "dflash_app.ui.tabs.hub:build"),
+        Tab("Chat", 0, "dflash_app.ui.tabs.chat:build", {"zh": "对话"}),
+        Tab("Hub", 20, "dflash_app.ui.tabs.hub:build", {"zh": "模型库"}),
     ]
 
 

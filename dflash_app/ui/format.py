@@ -6,14 +6,6 @@ from datetime import datetime
 
 UNKNOWN = "–"
 
-_FENCED = r"^(?P<ticks>`{3,})[^`\n]*(?:\n|\Z)(?:[\s\S]*?^(?P=ticks)`* *$|[\s\S]*)"
-_INLINE = r"(?P<inline>`[^`\n]+`)|<(?=[A-Za-z/!?])|&(?=#?\w+;)"
-_PROSE = re.compile(_INLINE)
-_PROSE_AND_FENCES = re.compile(f"(?P<fenced>{_FENCED})|{_INLINE}", re.MULTILINE)
-_UNCLEAR = re.compile(r"~~~|`~|\$\$|^(?!```).*```", re.MULTILINE)
-"""Where fences may begin or end otherwise than `_FENCED` sees it: then none is taken for one."""
-_THOUGHT = re.compile(r"(<think>)(.*?)(</think>|\Z)", re.DOTALL)
-_WORD_JOINER = "\u2060"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -89,31 +81,9 @@ def escape_html(text: str) -> str:
     Gradio's HTML component evaluates its template, not its value, when the template is its default
     `${value}`: escaped values are safe there. In a `{{value}}` template a value `${...}` would run.
     """
-    return html.escape(_printable(text), quote=True)
+    return html.escape(printable(text), quote=True)
 
 
-def escape_markdown(text: str) -> str:
-    """Make HTML in Markdown show as the text it is; fenced code stays as written.
-
-    `<think>` stays, because the chat bubble folds what it encloses.
-    """
-    parts = _THOUGHT.split(_printable(text).replace("\r\n", "\n").replace("\r", "\n"))
-    for index in range(0, len(parts), 2):  # prose and thoughts by turns, a tag between them
-        pattern = _PROSE if _UNCLEAR.search(parts[index]) else _PROSE_AND_FENCES
-        parts[index] = pattern.sub(_escape_match, parts[index])
-    return "".join(parts)
-
-
-def _escape_match(found: re.Match[str]) -> str:
-    groups = found.groupdict()
-    if groups.get("fenced"):
-        return found[0]
-    if groups["inline"]:
-        # Code would show an entity as such. Whether Markdown sees code here too is not sure, and
-        # "<" before a character that nobody sees is no tag in either case.
-        return found[0].replace("<", "<" + _WORD_JOINER)
-    return html.escape(found[0])
-
-
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text with control characters shown as a replacement mark."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", well_formed(text))

@@ -15,15 +15,12 @@ from dflash_app.ui.choice import NO_DRAFTER
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import format_bytes
 from dflash_app.ui.hub_chosen import Chosen
-from dflash_app.ui.hub_questions import Checks, render_checks, render_removal, say_files
+from dflash_app.ui.hub_questions import Checks, render_checks, render_removal
+from dflash_app.ui.hub_texts import say_files, texts
 from dflash_app.ui.hub_view import QUIET, HubView, Update
 from dflash_app.ui.model_bar import drafter_choices, offer_pair, pair_choices
 from dflash_app.ui.shell import Page
 
-STRANGERS = (
-    "This page is open to other machines, so it downloads and deletes nothing: use "
-    "`dflash-app hub` where it runs."
-)
 _YIELD_S = 0.3
 
 
@@ -60,24 +57,24 @@ class Actions:
 def build_actions() -> Actions:
     """Build the buttons."""
 
-    def button(name: str, label: str, variant: str = "secondary") -> gr.Button:
+    def button(name: str, variant: str = "secondary") -> gr.Button:
         options: dict[str, Any] = {"variant": variant, "size": "sm", "min_width": 104, "scale": 0}
-        return gr.Button(label, elem_id=f"hub-{name}", **options)
+        return gr.Button(texts.label(name), elem_id=f"hub-{name}", **options)
 
     with gr.Row(elem_id="hub-acts"):
-        download = button("download", "Download", "primary")
-        resume = button("resume", "Resume", "primary")
-        pause = button("pause", "Pause")
-        cancel = button("cancel", "Cancel")
-        use = button("use", "Use in chat", "primary")
-        verify = button("verify", "Verify files")
-        delete = button("delete", "Delete…")
-        clear = button("clear", "Clear finished")
+        download = button("download", "primary")
+        resume = button("resume", "primary")
+        pause = button("pause")
+        cancel = button("cancel")
+        use = button("use", "primary")
+        verify = button("verify")
+        delete = button("delete")
+        clear = button("clear")
     ask = gr.HTML(elem_id="hub-ask")
     with gr.Row(elem_id="hub-answers"):
-        confirm = button("confirm", "Delete for good", "stop")
-        keep = button("keep", "Keep it")
-        discard = button("discard", "Delete the damaged files", "stop")
+        confirm = button("confirm", "stop")
+        keep = button("keep")
+        discard = button("discard", "stop")
     return Actions(
         download, resume, pause, cancel, use, verify, delete, confirm, keep, discard, clear,
         ask, gr.State(None), gr.State(None),
@@ -138,7 +135,7 @@ class Acting:
         if chosen.plain:
             drafters = drafter_choices(workspace, chosen.pair)
             update[bar.drafter] = gr.Dropdown(drafters, value=NO_DRAFTER)
-        said = f"{pair.title} is chosen above, for the chat and every other tab."
+        said = texts.say("chosen_above", title=pair.title)
         return update | {
             bar.pair: gr.Dropdown(pair_choices(workspace), value=row.name),
             self.view.notice: render_notice(said, "success"),
@@ -149,16 +146,17 @@ class Acting:
         ask, hub = self.actions.ask, self.page.workspace.hub
         checks: Checks = []
         if chosen is None or not self.page.local():
-            yield {ask: render_notice(STRANGERS, "warning") if chosen else gr.skip()}
+            yield {ask: _refuse_strangers() if chosen else gr.skip()}
             return
-        yield {ask: render_notice("Reading the files…"), self.actions.checks: None}
+        yield {ask: render_notice(texts.say("reading_files")), self.actions.checks: None}
         told_s = time.monotonic()
         try:
             for check in hub.verify(chosen.pair, chosen.roles):
                 checks.append(check)
                 if time.monotonic() - told_s >= _YIELD_S:
                     told_s = time.monotonic()
-                    yield {ask: render_notice(f"{say_files(len(checks))} read…")}
+                    read = texts.say("files_read", files=say_files(len(checks)))
+                    yield {ask: render_notice(read)}
         except DFlashAppError as error:
             yield {ask: render_notice(str(error), "error")}
             return
@@ -171,7 +169,7 @@ class Acting:
         def act(name: str, _: Chosen) -> str:
             num_deleted = hub.discard_damaged(name, checks or [])
             self.view.fits.forget(name)
-            return f"{say_files(num_deleted)} deleted: download the pair again."
+            return texts.say("files_deleted", files=say_files(num_deleted))
 
         return self._do(chosen, wish, act)
 
@@ -179,7 +177,7 @@ class Acting:
         """Say what would be deleted and freed, and ask."""
         ask, hub = self.actions.ask, self.page.workspace.hub
         if chosen is None or not self.page.local():
-            return {ask: render_notice(STRANGERS, "warning") if chosen else gr.skip()}
+            return {ask: _refuse_strangers() if chosen else gr.skip()}
         try:
             removal = hub.plan_removal(chosen.pair, chosen.roles)
             check_free(removal)
@@ -197,7 +195,7 @@ class Acting:
                 return ""
             num_freed = self._remove(plan, bar_pair)
             self.view.fits.forget(name)
-            return f"{format_bytes(num_freed)} are free again."
+            return texts.say("freed", size=format_bytes(num_freed))
 
         return self._do(chosen, wish, act)
 
@@ -243,12 +241,16 @@ class Acting:
         if chosen is None:
             return {view.notice: gr.skip()}
         if not self.page.local():
-            return {view.notice: render_notice(STRANGERS, "warning")}
+            return {view.notice: _refuse_strangers()}
         try:
             said = render_notice(act(chosen.pair, chosen), "success")
         except DFlashAppError as error:
             said = render_notice(str(error), "error")
         return {**view.draw(chosen, tuple(wish), said=said), **self.on_keep()}
+
+
+def _refuse_strangers() -> str:
+    return render_notice(texts.say("strangers"), "warning")
 
 
 def connect_actions(actions: Actions, view: HubView) -> list[Any]:

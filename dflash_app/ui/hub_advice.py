@@ -14,6 +14,7 @@ from dflash_app.store.fingerprint import accelerators
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import escape_html
 from dflash_app.ui.hub_table import CHOOSE_JS
+from dflash_app.ui.hub_texts import texts
 from dflash_app.ui.hub_view import QUIET, HubView
 
 MAX_OTHERS = 2
@@ -57,8 +58,11 @@ class Advising:
 
 def build_advice(view: HubView) -> Advising:
     """Build the section."""
-    with gr.Accordion("What should I take?", open=False, elem_id="hub-advice") as section:
-        use = gr.Radio(list(USES), value=USES[0], label="For", elem_id="hub-advice-use")
+    uses = [(texts.label(f"use_{use.replace(' ', '_')}"), use) for use in USES]
+    with gr.Accordion(texts.label("advice"), open=False, elem_id="hub-advice") as section:
+        use = gr.Radio(
+            uses, value=USES[0], label=texts.label("advice_for"), elem_id="hub-advice-use"
+        )
         told = gr.HTML(elem_id="hub-advice-told", js_on_load=CHOOSE_JS)
     return Advising(view, use, told, section)
 
@@ -75,12 +79,13 @@ def connect_advice(advising: Advising) -> Any:
 def render_advice(advice: Advice, registry: Registry, *, asking: bool = False) -> str:
     """The first of the ranking, then the next ones; `asking` says that more may come."""
     if not advice.ranked:
-        return render_notice("No pair can be used on this machine.", "warning")
+        return render_notice(texts.say("advice_none"), "warning")
     titles = {pair.name: pair.title for pair in registry.pairs}
     first, *others = advice.ranked[: MAX_OTHERS + 1]
     drawn = "".join(_draw(each, titles, "") for each in others)
-    rest = f"<h4>Next</h4>{drawn}" if drawn else ""
-    rest += '<p class="hub-quiet">Asking the hub for the sizes…</p>' if asking else ""
+    rest = f"<h3>{texts.say('advice_next')}</h3>{drawn}" if drawn else ""
+    if asking:
+        rest += f'<p class="hub-quiet">{texts.say("asking_sizes")}</p>'
     return f'<div class="hub-advice">{_draw(first, titles, "first")}{rest}</div>'
 
 

@@ -1,6 +1,6 @@
 """Below the hub's list: what is on disk, the token for gated models, a newer registry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from dflash_app.hub.login import TOKENS_URL, has_token, log_in, log_out
 from dflash_app.registry.update import Proposal
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import escape_html, format_bytes, format_count, format_when
-from dflash_app.ui.hub_actions import STRANGERS
+from dflash_app.ui.hub_scroll import render_scroll
+from dflash_app.ui.hub_texts import texts
 from dflash_app.ui.hub_view import QUIET, Update
 from dflash_app.ui.model_bar import refresh_model_bar
 from dflash_app.ui.shell import Page
@@ -38,15 +39,18 @@ class Care:
     difference: gr.HTML
     proposal: gr.State
 
-    def on_disk(self) -> str:
+    def on_disk(self) -> Iterator[str]:
         """List the models in the cache."""
         if not self.page.local():
-            return render_notice(STRANGERS, "warning")
-        return render_disk(self.page.workspace.hub.disk_use(), free_bytes())
+            yield render_notice(texts.say("strangers"), "warning")
+            return
+        yield render_notice(texts.say("disk_reading"))
+        yield render_disk(self.page.workspace.hub.disk_use(), free_bytes())
 
-    def on_token(self, token: str) -> Update:
+    def on_token(self, token: str) -> Iterator[Update]:
         """Let the hub check a token; huggingface_hub keeps it, this app does not."""
-        return {self.token: "", **self._say(lambda: log_in((token or "").strip()))}
+        yield {self.token: "", self.token_notice: render_notice(texts.say("token_checking"))}
+        yield self._say(lambda: log_in((token or "").strip()))
 
     def on_forget(self) -> Update:
         """Take the token out of the library's place."""
@@ -56,17 +60,20 @@ class Care:
         """Say whether a token is known."""
         return render_token(has_token())
 
-    def on_check(self, source: str) -> Update:
+    def on_check(self, source: str) -> Iterator[Update]:
         """Read a registry and show what it would change."""
+        reading = render_notice(texts.say("registry_reading"))
+        yield {self.difference: reading, self.proposal: None}
         try:
             self._check_local()
             proposal = self.page.workspace.hub.propose_registry((source or "").strip())
         except DFlashAppError as error:
-            return {self.difference: render_notice(str(error), "error"), self.proposal: None}
+            yield {self.difference: render_notice(str(error), "error")}
+            return
         kept = None if proposal.empty else proposal
-        return {self.difference: render_difference(proposal), self.proposal: kept}
+        yield {self.difference: render_difference(proposal), self.proposal: kept}
 
-    def on_take(self, proposal: Proposal | None, name: str, backend: str) -> Update:
+    def on_take(self, proposal: Proposal | None, *values: Any) -> Update:
         """Use the registry that was shown."""
         if proposal is None:
             return {self.difference: gr.skip()}
@@ -76,12 +83,12 @@ class Care:
             workspace.hub.take_registry(proposal)
         except DFlashAppError as error:
             return {self.difference: render_notice(str(error), "error"), self.proposal: None}
-        said = f"{format_count(len(workspace.pairs()))} pairs are known now."
+        said = texts.say("registry_taken", count=format_count(len(workspace.pairs())))
         return {
             self.difference: render_notice(said, "success"),
             self.proposal: None,
             self.source: "",
-            **refresh_model_bar(self.page.bar, workspace, name, backend),
+            **refresh_model_bar(self.page.bar, workspace, values),
         }
 
     def _say(self, act: Callable[[], None]) -> Update:
@@ -94,32 +101,37 @@ class Care:
 
     def _check_local(self) -> None:
         if not self.page.local():
-            raise DFlashAppError(STRANGERS)
+            raise DFlashAppError(texts.say("strangers"))
 
 
 def build_care(page: Page) -> Care:
     """Build the sections."""
     small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 160}
     with gr.Column(elem_id="hub-care"):
-        with gr.Accordion("Models on disk", open=False, elem_id="hub-disk") as disk_section:
+        with gr.Accordion(texts.label("disk"), open=False, elem_id="hub-disk") as disk_section:
             disk = gr.HTML(elem_id="hub-disk-list")
-        with gr.Accordion("Access token", open=False, elem_id="hub-login") as token_section:
+        title = texts.label("token_section")
+        with gr.Accordion(title, open=False, elem_id="hub-login") as token_section:
             token_notice = gr.HTML(elem_id="hub-token-notice")
             token = gr.Textbox(
-                label="Token", type="password", max_lines=1, placeholder="hf_…",
+                label=texts.label("token"), type="password", max_lines=1, placeholder="hf_…",
                 elem_id="hub-token",
             )  # fmt: skip
             with gr.Row():
-                save_token = gr.Button("Check and keep", elem_id="hub-token-save", **small)
-                forget_token = gr.Button("Forget it", elem_id="hub-token-forget", **small)
-        with gr.Accordion("Update the registry", open=False, elem_id="hub-registry"):
+                save_token = gr.Button(texts.label("token_save"), elem_id="hub-token-save", **small)
+                forget_token = gr.Button(
+                    texts.label("token_forget"), elem_id="hub-token-forget", **small
+                )
+        with gr.Accordion(texts.label("registry"), open=False, elem_id="hub-registry"):
             source = gr.Textbox(
-                label="File or address", max_lines=1, elem_id="hub-source",
-                placeholder="https://… or a file of this machine",
+                label=texts.label("registry_source"), max_lines=1, elem_id="hub-source",
+                placeholder=texts.label("registry_hint"),
             )  # fmt: skip
             with gr.Row():
-                check = gr.Button("Show what changes", elem_id="hub-check", **small)
-                take = gr.Button("Use it", variant="primary", elem_id="hub-take", **small)
+                check = gr.Button(texts.label("registry_check"), elem_id="hub-check", **small)
+                take = gr.Button(
+                    texts.label("registry_take"), variant="primary", elem_id="hub-take", **small
+                )
             difference = gr.HTML(elem_id="hub-difference")
     return Care(
         page, disk, disk_section, token, save_token, forget_token, token_notice, token_section,
@@ -139,7 +151,7 @@ def connect_care(care: Care) -> Any:
     bar = care.page.bar
     return care.take.click(
         care.on_take,
-        [care.proposal, bar.pair, bar.backend],
+        [care.proposal, *bar.inputs],
         [*shown, care.source, bar.pair, *bar.follows_pair],
         **QUIET,
     )
@@ -148,16 +160,18 @@ def connect_care(care: Care) -> Any:
 def render_disk(repos: Sequence[RepoUse], num_free_bytes: int) -> str:
     """Every model repository in the cache, with its revisions."""
     total = sum(use.size_bytes for use in repos)
-    said = (
-        f"{format_count(len(repos))} models take {format_bytes(total)}; "
-        f"{format_bytes(num_free_bytes)} are free on the disk."
+    said = texts.say(
+        "disk_use",
+        count=format_count(len(repos)),
+        total=format_bytes(total),
+        free=format_bytes(num_free_bytes),
     )
     rows = "".join(map(_repo_row, repos))
-    head = "<tr><th>Model</th><th>Size</th><th>Revisions</th></tr>"
-    table = f'<table class="hub-small"><thead>{head}</thead><tbody>{rows}</tbody></table>'
-    return f'<p class="hub-quiet">{said}</p>' + (
-        f'<div class="hub-scroll">{table}</div>' if repos else ""
-    )
+    columns = ("column_model", "column_size", "column_revisions")
+    head = "".join(f"<th>{texts.say(column)}</th>" for column in columns)
+    table = f'<table class="hub-small"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    shown = render_scroll(table, texts.say("disk")) if repos else ""
+    return f'<p class="hub-quiet">{said}</p>{shown}'
 
 
 def _repo_row(use: RepoUse) -> str:
@@ -167,7 +181,7 @@ def _repo_row(use: RepoUse) -> str:
         size, when = format_bytes(each.size_bytes), format_when(each.modified)
         revisions.append(f"{each.commit[:12]}{refs}, {size}, {when}")
     if use.unfinished_bytes:
-        revisions.append(f"unfinished, {format_bytes(use.unfinished_bytes)}")
+        revisions.append(texts.say("unfinished", size=format_bytes(use.unfinished_bytes)))
     drawn = "<br>".join(map(escape_html, revisions))
     size = format_bytes(use.size_bytes)
     return f"<tr><td>{escape_html(use.repo)}</td><td>{size}</td><td>{drawn}</td></tr>"
@@ -175,36 +189,34 @@ def _repo_row(use: RepoUse) -> str:
 
 def render_token(known: bool) -> str:
     """Whether a token is known, and where to get one."""
-    state = "A token is known." if known else "No token is known."
+    state = texts.say("token_known" if known else "token_unknown")
     link = (
         f'<a href="{escape_html(TOKENS_URL)}" target="_blank" rel="noopener noreferrer">'
-        "Make one on Hugging Face</a>"
+        f"{texts.say('token_link')}</a>"
     )
-    return (
-        f'<p class="hub-quiet">{state} Gated models need one. It is kept where the Hugging Face '
-        f"library keeps tokens, never by this app. {link}</p>"
-    )
+    return f'<p class="hub-quiet">{state} {texts.say("token_hint")} {link}</p>'
 
 
 def render_difference(proposal: Proposal) -> str:
     """What an update of the registry changes, a row each."""
     if proposal.empty:
-        return render_notice("It says the same as the registry in use.")
-    lines = [("new", name, "") for name in proposal.added]
-    lines += [("removed", name, "") for name in proposal.removed]
+        return render_notice(texts.say("registry_same"))
+    lines = [("line_new", name, "") for name in proposal.added]
+    lines += [("line_removed", name, "") for name in proposal.removed]
     lines += [
-        ("changed", change.name, f"{key}: {old} → {new}")
+        ("line_changed", change.name, f"{key}: {old} → {new}")
         for change in proposal.changed
         for key, old, new in change.keys
     ]
-    lines += [("left out", name, "you have a pair of that name") for name in proposal.left_out]
+    lines += [("line_left_out", name, texts.say("line_own")) for name in proposal.left_out]
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape_html(text)}</td>" for text in line) + "</tr>"
-        for line in lines[:MAX_CHANGES]
+        "<tr>"
+        + "".join(f"<td>{escape_html(text)}</td>" for text in (texts.say(kind), *told))
+        + "</tr>"
+        for kind, *told in lines[:MAX_CHANGES]
     )
     more = len(lines) - MAX_CHANGES
-    rest = f'<p class="hub-quiet">… and {format_count(more)} more.</p>' if more > 0 else ""
-    return (
-        f'<div class="hub-scroll asks-take"><table class="hub-small"><tbody>{rows}</tbody></table>'
-        f"</div>{rest}"
-    )
+    rest = texts.say("more", count=format_count(more)) if more > 0 else ""
+    table = f'<table class="hub-small"><tbody>{rows}</tbody></table>'
+    shown = render_scroll(table, texts.say("registry_check"), "asks-take")
+    return f'{shown}<p class="hub-quiet">{rest}</p>'

@@ -10,6 +10,7 @@ from dflash_app.hub.hub import ROLES, Role
 from dflash_app.registry.load import Registry
 from dflash_app.registry.pair import Pair
 from dflash_app.ui.choice import NO_DRAFTER
+from dflash_app.ui.hub_texts import texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ def offer_drafters(registry: Registry, chosen: Chosen) -> gr.Dropdown:
     target, drafter = keys_of(registry.get(chosen.pair))
     choices = [
         (each.ref.source if each.trained_for is None
-         else f"{each.ref.source} (trained for {each.trained_for})", each.key)
+         else texts.say("trained_for", source=each.ref.source, target=each.trained_for), each.key)
         for each in find_target(registry, target).drafters
     ]  # fmt: skip
     value = NO_DRAFTER if chosen.plain or drafter is None else drafter
-    return gr.Dropdown([*choices, ("none (plain AR)", NO_DRAFTER)], value=value)
+    return gr.Dropdown([*choices, (texts.say("no_drafter"), NO_DRAFTER)], value=value)

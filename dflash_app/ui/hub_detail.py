@@ -15,6 +15,8 @@ from dflash_app.ui.format import (
     format_decimal,
     format_ratio,
 )
+from dflash_app.ui.hub_scroll import render_scroll
+from dflash_app.ui.hub_texts import say_state, texts
 
 MAX_PUBLISHED = 40
 
@@ -38,8 +40,8 @@ def render_detail(
     """
     pair = standing.pair
     parts = [
-        f'<h3>{escape_html(pair.title)} <span class="badge {status.replace(" ", "-")}">'
-        f"{escape_html(status)}</span></h3>",
+        f'<h2>{escape_html(pair.title)} <span class="badge {status.replace(" ", "-")}">'
+        f"{escape_html(say_state(status))}</span></h2>",
         _facts(standing),
     ]
     if standing.reason and local and standing.status not in ("not downloaded", "partial"):
@@ -54,77 +56,84 @@ def ask_changes(drift: Drift) -> str:
     try:
         return render_changes(drift.repo, config_changes(drift))
     except HubError as error:
-        return render_notice(f"Its config cannot be compared: {error}", "warning")
+        return render_notice(texts.say("not_comparable", reason=error), "warning")
 
 
 def render_changes(repo: str, changes: Sequence[Change]) -> str:
     """What the registry's revision of a config says otherwise than the one here."""
     if not changes:
-        return render_notice(f"{repo}: both revisions have the same config.json.")
+        return render_notice(texts.say("same_config", repo=repo))
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape_html(text)}</td>" for text in each) + "</tr>"
         for each in ((change.key, change.cached, change.pinned) for change in changes)
     )
-    return (
-        f'<div class="hub-scroll"><table class="hub-small"><caption>{escape_html(repo)}, '
-        "config.json</caption><thead><tr><th>key</th><th>here</th><th>registry's revision</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></div>"
+    columns = ("change_key", "change_here", "change_pinned")
+    head = "".join(f"<th>{escape_html(texts.say(column))}</th>" for column in columns)
+    caption = f"{repo}, config.json"
+    table = (
+        f'<table class="hub-small"><caption>{escape_html(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
+    return render_scroll(table, caption)
 
 
 def _facts(standing: Standing) -> str:
     pair = standing.pair
-    facts = [("Target", _model(pair.target))]
-    facts.append(("Drafter", _model(pair.drafter) if pair.drafter else "none is published"))
-    facts.append(("Family", escape_html(pair.family)))
-    facts.append(("Block size", str(pair.block_size or UNKNOWN)))
-    facts.append(("Runs on", escape_html(", ".join(pair.backends) or "any backend")))
+    no_drafter = texts.say("no_drafter_published")
+    facts = [("target", _model(pair.target))]
+    facts.append(("drafter", _model(pair.drafter) if pair.drafter else no_drafter))
+    facts.append(("family", escape_html(pair.family)))
+    facts.append(("block_size", str(pair.block_size or UNKNOWN)))
+    backends = ", ".join(pair.backends) or texts.say("any_backend_long")
+    facts.append(("runs_on", escape_html(backends)))
     if pair.thinking:
-        facts.append(("Trained with", f"thinking {escape_html(pair.thinking)}"))
+        facts.append(("trained_with", escape_html(texts.say("thinking", thinking=pair.thinking))))
     if standing.here_bytes and not (standing.job and standing.job.live):  # it would not keep up
-        facts.append(("On disk", format_bytes(standing.here_bytes)))
+        facts.append(("on_disk", format_bytes(standing.here_bytes)))
     if pair.notes:
-        facts.append(("Note", escape_html(pair.notes)))
-    rows = "".join(f"<div><dt>{name}</dt><dd>{text}</dd></div>" for name, text in facts)
+        facts.append(("note", escape_html(pair.notes)))
+    rows = "".join(f"<div><dt>{texts.say(name)}</dt><dd>{text}</dd></div>" for name, text in facts)
     return f"<dl>{rows}</dl>"
 
 
 def _model(ref: ModelRef) -> str:
     if ref.repo is None:
         embedded = ref.source.startswith("embedded:")
-        return "ships with the app" if embedded else "a folder of this machine"
+        return texts.say("shipped" if embedded else "folder")
     facts = [f"<b>{escape_html(ref.repo)}</b>"]
     if ref.size_bytes:
         facts.append(format_bytes(ref.size_bytes))
-    facts.append(escape_html(f"licence {ref.licence}" if ref.licence else "licence unknown"))
+    told = ref.licence and texts.say("licence", licence=ref.licence)
+    facts.append(escape_html(told or texts.say("licence_unknown")))
     if ref.gated:
-        facts.append("gated")
-    facts.append(f"revision {ref.revision[:12]}" if ref.revision else "newest revision")
+        facts.append(texts.say("gated"))
+    commit = ref.revision and texts.say("revision", commit=ref.revision[:12])
+    facts.append(escape_html(commit or texts.say("newest_revision")))
     return " · ".join(facts)
 
 
 def _published(published: Sequence[Published], gpus: Sequence[str]) -> str:
     if not published:
-        return '<p class="hub-quiet">No speedup is published for this pair.</p>'
+        return f'<p class="hub-quiet">{texts.say("none_published")}</p>'
     rows = "".join(_result(each, gpus) for each in published[:MAX_PUBLISHED])
-    head = "".join(
-        f"<th>{title}</th>" for title in ("Task", "Speedup", "Acceptance", "Measured on", "Source")
-    )
-    return (
-        f"<details><summary>Published speedups ({len(published)})</summary>"
-        f'<div class="hub-scroll"><table class="hub-small"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>"
-    )
+    columns = ("task", "speedup", "acceptance", "measured_on", "source")
+    head = "".join(f"<th>{texts.say(column)}</th>" for column in columns)
+    table = f'<table class="hub-small"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    summary = texts.say("published", count=len(published))
+    return f"<details><summary>{summary}</summary>{render_scroll(table, summary)}</details>"
 
 
 def _result(told: Published, gpus: Sequence[str]) -> str:
-    parallel = f", {told.concurrency} requests" if (told.concurrency or 1) > 1 else ""
-    where = "this GPU: " if is_for(told.setup, gpus) else ""
+    task, setup = told.task, told.setup or texts.say("not_told")
+    if (told.concurrency or 1) > 1:
+        task = texts.say("requests", task=task, count=told.concurrency)
+    if is_for(told.setup, gpus):
+        setup = texts.say("this_gpu_setup", setup=setup)
     cells = (
-        told.task + parallel,
+        task,
         format_ratio(told.speedup),
         format_decimal(told.acceptance_length),
-        where + (told.setup or "not told"),
+        setup,
         told.source,
     )
     return "<tr>" + "".join(f"<td>{escape_html(cell)}</td>" for cell in cells) + "</tr>"

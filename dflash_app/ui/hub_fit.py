@@ -10,16 +10,12 @@ from dflash_app.hub.fit import Device, Fit, PairFit, fit_pair
 from dflash_app.registry.pair import Pair
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import UNKNOWN, escape_html, format_bytes, format_count
+from dflash_app.ui.hub_scroll import render_scroll
+from dflash_app.ui.hub_texts import texts
 from dflash_app.workspace import Workspace
 
 KEPT_S = 300.0
 """What the hub told is not asked for again so soon."""
-
-_SOURCES = {
-    "files here": "Sizes are read from the files on this machine.",
-    "hub": "Sizes are read from the headers of the files on the hub.",
-    "registry": "Only the registry's sizes of the weights are known; caches come on top.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +113,10 @@ def say_verdict(found: PairFit) -> str:
     """The verdict in a few words."""
     best = best_fit(found)
     if best is None:
-        return "does not fit"
+        return texts.say("verdict_no")
     if not found.disk_fits:
-        return "disk too full"
-    return f"fits in {best.precision}"
+        return texts.say("verdict_disk")
+    return texts.say("verdict_in", precision=best.precision)
 
 
 def does_fit(found: PairFit) -> bool:
@@ -137,14 +133,15 @@ def render_fit(found: PairFit | None, reason: str | None, *, asking: bool) -> st
         asking: the hub's answer is under way.
     """
     if found is None:
-        waiting = "Asking the hub for the sizes…" if reason else "Working out whether it fits…"
+        waiting = texts.say("asking_sizes" if reason else "working_out")
         idle = f'<p class="hub-quiet">{waiting}</p>'
         said = render_notice(reason, "warning") if reason and not asking else idle
         return f'<div class="hub-fit">{said}</div>'
+    quiet = [texts.say(f"sizes_{found.source.replace(' ', '_')}")]
     if asking:
-        quiet = [_SOURCES[found.source], "Asking the hub for more…"]
-    else:
-        quiet = [_SOURCES[found.source], *([found.reason] if found.reason else [])]
+        quiet.append(texts.say("asking_more"))
+    elif found.reason:
+        quiet.append(found.reason)
     drawn = "".join(f'<p class="hub-quiet">{escape_html(text)}</p>' for text in quiet)
     return (
         f'<div class="hub-fit">{_headline(found)}{_table(found.fits)}{drawn}'
@@ -155,29 +152,29 @@ def render_fit(found: PairFit | None, reason: str | None, *, asking: bool) -> st
 def _headline(found: PairFit) -> str:
     best = best_fit(found)
     if best is None:
-        said = "It does not fit this machine in any precision."
+        said = texts.say("fits_nowhere")
+    elif best.longest_context is None:
+        said = texts.say("fits_in", precision=best.precision, device=best.device)
     else:
-        said = f"Fits in {best.precision} on {best.device}"
-        if best.longest_context is not None:
-            said += f", up to {format_count(best.longest_context)} tokens of prompt and answer"
-        said += "."
+        tokens = format_count(best.longest_context)
+        said = texts.say(
+            "fits_in_up_to", precision=best.precision, device=best.device, tokens=tokens
+        )
     if found.download_bytes:
-        said += (
-            f" {format_bytes(found.download_bytes)} to download, "
-            f"{format_bytes(found.disk_free_bytes)} free on the disk"
-            f"{'' if found.disk_fits else ': too little'}."
+        said += " " + texts.say(
+            "to_download" if found.disk_fits else "to_download_too_much",
+            size=format_bytes(found.download_bytes),
+            free=format_bytes(found.disk_free_bytes),
         )
     return render_notice(said, "success" if does_fit(found) else "warning")
 
 
 def _table(fits: tuple[Fit, ...]) -> str:
-    head = "".join(
-        f"<th>{each}</th>"
-        for each in ("Precision", "Device", "Needs", "Free", "Verdict", "Longest context")
-    )
+    columns = ("precision", "device", "needs", "free", "verdict", "longest_context")
+    head = "".join(f"<th>{texts.say(column)}</th>" for column in columns)
     body = "".join(map(_row, fits))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="hub-scroll">{table}</div>'
+    return render_scroll(table, texts.say("fit"))
 
 
 def _row(fit: Fit) -> str:
@@ -187,8 +184,8 @@ def _row(fit: Fit) -> str:
         fit.device,
         format_bytes(fit.needed_bytes),
         format_bytes(fit.free_bytes),
-        "fits" if fit.fits else "does not fit",
-        f"{format_count(context)} tokens" if context else UNKNOWN,
+        texts.say("verdict_yes" if fit.fits else "verdict_no"),
+        texts.say("tokens", count=format_count(context)) if context else UNKNOWN,
     )
     drawn = "".join(f"<td>{escape_html(cell)}</td>" for cell in cells)
     return f'<tr class="{"yes" if fit.fits else "no"}">{drawn}</tr>'
@@ -205,10 +202,13 @@ def _arithmetic(found: PairFit) -> str:
             f"<div><dt>{escape_html(name)}</dt><dd>{format_bytes(num_bytes)}</dd></div>"
             for name, num_bytes in fit.need.breakdown()
         )
-        total = f"<div><dt>together</dt><dd>{format_bytes(fit.needed_bytes)}</dd></div>"
+        total = (
+            f"<div><dt>{texts.say('together')}</dt><dd>{format_bytes(fit.needed_bytes)}</dd></div>"
+        )
         parts.append(
-            f"<section><h4>{escape_html(fit.precision)}</h4><dl>{lines}{total}</dl></section>"
+            f"<section><h3>{escape_html(fit.precision)}</h3><dl>{lines}{total}</dl></section>"
         )
     if not parts:
         return ""
-    return f"<details><summary>Show the arithmetic</summary><div>{''.join(parts)}</div></details>"
+    summary = texts.say("arithmetic")
+    return f"<details><summary>{summary}</summary><div>{''.join(parts)}</div></details>"

@@ -6,6 +6,7 @@ from dflash_app.hub.hub import Standing
 from dflash_app.hub.job_store import Job
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import escape_html, format_bytes
+from dflash_app.ui.hub_texts import texts
 
 TICK_S = 0.5
 """Between two looks while a download goes on: two a second."""
@@ -14,12 +15,6 @@ IDLE_TICK_S = 3.0
 
 _RESUMABLE = ("paused", "failed", "cancelled", "interrupted")
 _TO_FETCH = ("not downloaded", "partial", "gated")
-_SAID = {
-    "queued": "Waits for the download before it.",
-    "paused": "Paused; what is there is kept.",
-    "cancelled": "Cancelled; what is there is kept, and a later download goes on from it.",
-    "interrupted": "The app ended before the download did: resume it.",
-}
 
 
 def job_key(jobs: Sequence[Job]) -> tuple[tuple[int, str], ...]:
@@ -52,10 +47,11 @@ def render_jobs(standing: Standing | None, jobs: Sequence[Job], *, local: bool) 
         if job.state != "done" and job.pair not in shown:
             others.append(job)
             shown.add(job.pair)
+    others_title = texts.say("other_downloads")
     queue = "".join(f"<li>{_line(job)}</li>" for job in others)
     return (
         f'<div class="hub-jobs {flags}">{_own(own)}'
-        f"{f'<h4>Other downloads</h4><ul>{queue}</ul>' if queue else ''}</div>"
+        f"{f'<h3>{others_title}</h3><ul>{queue}</ul>' if queue else ''}</div>"
     )
 
 
@@ -89,10 +85,8 @@ def _own(job: Job | None) -> str:
     link = ""
     if job.licence_url:
         url = escape_html(job.licence_url)
-        link = (
-            f'<p><a href="{url}" target="_blank" rel="noopener noreferrer">Read and accept the '
-            "licence</a>, give a token below, then resume.</p>"
-        )
+        anchor = f'<a href="{url}" target="_blank" rel="noopener noreferrer">'
+        link = f"<p>{texts.say('licence_link_html', link=anchor, end='</a>')}</p>"
     if job.state == "failed":
         return f'<div class="hub-job">{render_notice(text, "error")}{link}</div>'
     return f'<div class="hub-job">{_bar(job)}<p>{escape_html(text)}</p>{link}</div>'
@@ -101,36 +95,36 @@ def _own(job: Job | None) -> str:
 def _bar(job: Job) -> str:
     share = _percent(job)
     return (
-        f'<div class="hub-bar {job.state}" role="progressbar" aria-valuemin="0" '
+        f'<div class="hub-bar {job.state}" role="progressbar" '
+        f'aria-label="{texts.say("progress_label")}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{share}"><i style="width: {share}%"></i></div>'
     )
 
 
 def _said(job: Job) -> str:
     if job.state == "failed":
-        return job.message or "The download failed: try again."
+        return job.message or texts.say("job_failed")
+    done = texts.say("of", done=format_bytes(job.done_bytes), total=format_bytes(job.total_bytes))
     if job.state != "active":
-        done = f"{format_bytes(job.done_bytes)} of {format_bytes(job.total_bytes)}"
-        return _SAID[job.state] + (f" {done}." if job.total_bytes and job.done_bytes else "")
+        said = texts.say(f"job_{job.state}")
+        return f"{said} {done}." if job.total_bytes and job.done_bytes else said
     if job.message:
         return job.message
     if not job.total_bytes:
-        return "Asking the hub for the files…"
-    parts = [
-        f"{_percent(job)} %",
-        f"{format_bytes(job.done_bytes)} of {format_bytes(job.total_bytes)}",
-    ]
+        return texts.say("asking_files")
+    parts = [f"{_percent(job)} %", done]
     if job.rate_bytes_s:
         parts.append(f"{format_bytes(round(job.rate_bytes_s))}/s")
     if job.left_s:
-        parts.append(f"{_left(job.left_s)} left")
+        parts.append(texts.say("left", time=_left(job.left_s)))
     return " · ".join(parts)
 
 
 def _line(job: Job) -> str:
     share = f" {_percent(job)} %" if job.total_bytes else ""
     said = f": {job.message}" if job.state == "failed" and job.message else ""
-    return f"<b>{escape_html(job.pair)}</b> {escape_html(job.state + share + said)}"
+    state = texts.say(f"state_{job.state}")
+    return f"<b>{escape_html(job.pair)}</b> {escape_html(state + share + said)}"
 
 
 def _percent(job: Job) -> int:

@@ -9,6 +9,7 @@ from dflash_app.hub.published import is_for
 from dflash_app.registry.pair import Pair, Published
 from dflash_app.ui.format import UNKNOWN, escape_html, format_bytes, format_ratio
 from dflash_app.ui.hub_fit import does_fit, say_verdict
+from dflash_app.ui.hub_texts import say_state, texts
 
 ALL = "all"
 STATUSES = (
@@ -21,16 +22,12 @@ STATUSES = (
     "planned",
     "not supported",
 )
-ORDERS = [
-    ("Ready first", "ready"),
-    ("Name", "name"),
-    ("Smallest first", "size"),
-    ("Fastest published", "speedup"),
-]
-FITS = [("All pairs", ALL), ("What fits here", "fits")]
+ORDERS = ("ready", "name", "size", "speedup")
+FITS = (("fits_all", ALL), ("fits_here", "fits"))
+"""The text's key, and what it stands for."""
 OWN_BACKENDS = ("torch", "mlx")
 _LAST = ("planned", "not supported")
-_HEADERS = ("Pair", "Status", "Size", "Licence", "Runs on", "Published speedup")
+_COLUMNS = ("pair", "status", "size", "licence", "runs_on", "published")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +112,16 @@ def choose_rows(rows: Iterable[Row], wish: Wish) -> list[Row]:
 def render_table(rows: Sequence[Row], chosen: str | None) -> str:
     """The list; each row carries its pair's name for `CHOOSE_JS`."""
     if not rows:
-        nothing = '<p class="hub-empty">No pair matches: clear a filter.</p>'
+        nothing = f'<p class="hub-empty">{texts.say("no_match")}</p>'
         return f'<div class="hub-list">{nothing}</div>'
-    head = "".join(f"<th>{title}</th>" for title in _HEADERS)
+    head = "".join(f"<th>{texts.say(f'column_{each}')}</th>" for each in _COLUMNS)
     body = "".join(_draw(row, row.pair.name == chosen) for row in rows)
     table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
-    return f'<div class="hub-list"><table class="hub-table">{table}</table></div>'
+    label = texts.say("list_label")
+    return (
+        f'<div class="hub-list" tabindex="0" role="region" aria-label="{label}">'
+        f'<table class="hub-table">{table}</table></div>'
+    )
 
 
 CHOOSE_JS = """
@@ -165,17 +166,18 @@ def _readiness(row: Row) -> int:
 
 def _draw(row: Row, chosen: bool) -> str:
     pair, status = row.pair, row.status
-    block = f" · block {pair.block_size}" if pair.block_size else ""
+    block = f" · {texts.say('block', size=pair.block_size)}" if pair.block_size else ""
     fit = f"<small>{escape_html(say_verdict(row.fit))}</small>" if row.fit else ""
     gated = any(ref.gated for ref in (pair.target, pair.drafter) if ref)
     name = escape_html(pair.name)
     cells = (
         f'<button type="button">{escape_html(pair.title)}</button>'
         f"<small>{escape_html(pair.family)}{block}</small>",
-        f'<span class="badge {status.replace(" ", "-")}">{escape_html(status)}</span>'
+        f'<span class="badge {status.replace(" ", "-")}">{escape_html(say_state(status))}</span>'
         + ("" if status == "does not fit" else fit),
         format_bytes(row.size_bytes),
-        escape_html(pair.target.licence or UNKNOWN) + (" <b>gated</b>" if gated else ""),
+        escape_html(pair.target.licence or UNKNOWN)
+        + (f" <b>{texts.say('gated')}</b>" if gated else ""),
         _backends(pair),
         _speedup(row),
     )
@@ -188,7 +190,7 @@ def _backends(pair: Pair) -> str:
     own = [name for name in pair.backends if name in OWN_BACKENDS]
     others = [name for name in pair.backends if name not in OWN_BACKENDS]
     if not others:
-        return escape_html(", ".join(own) or "any")
+        return escape_html(", ".join(own) or texts.say("any_backend"))
     hint = escape_html(", ".join(others))
     return f'{escape_html(", ".join(own))} <span title="{hint}">+{len(others)}</span>'
 
@@ -198,9 +200,7 @@ def _speedup(row: Row) -> str:
     if best is None:
         return UNKNOWN
     here = is_for(best.setup, row.gpus)
-    where = "this GPU" if here else "other hardware"
-    hint = f"{best.task}: {best.setup or 'setup not told'} ({best.source})"
-    return (
-        f'<span title="{escape_html(hint)}">up to {format_ratio(best.speedup)}'
-        f"<small>{where}</small></span>"
-    )
+    where = texts.say("this_gpu" if here else "other_hardware")
+    hint = f"{best.task}: {best.setup or texts.say('setup_unknown')} ({best.source})"
+    speedup = texts.say("up_to", speedup=format_ratio(best.speedup))
+    return f'<span title="{escape_html(hint)}">{speedup}<small>{where}</small></span>'

@@ -21,6 +21,7 @@ from dflash_app.ui.hub_table import (
     choose_rows,
     render_table,
 )
+from dflash_app.ui.hub_texts import texts
 from dflash_app.ui.shell import Page
 
 Update = dict[Any, Any]
@@ -78,7 +79,9 @@ class HubView:
         families = sorted({pair.family for pair in self.page.workspace.pairs()})
         return {
             **self.draw(known, values[:num_wish]),
-            self.wish[1]: gr.Dropdown([ALL, *families]),
+            self.wish[1]: gr.Dropdown(
+                [(texts.label("all"), ALL), *((each, each) for each in families)]
+            ),
         }
 
     def on_follow(self, chosen: Chosen | None, *values: Any) -> Update:
@@ -151,7 +154,7 @@ class HubView:
             self.timer: gr.Timer(TICK_S if any_live(jobs) else IDLE_TICK_S, active=True),
         }
         if chosen is None or pair is None:
-            gone = "This pair is no longer known: choose another row."
+            gone = texts.say("gone")
             return update | ({self.notice: render_notice(gone, "warning")} if chosen else {})
         workspace = self.page.workspace
         standing = self._stand(chosen, pair)

@@ -3,9 +3,16 @@
 What is built once for all browsers (labels, buttons, placeholders) is a key that Gradio's own
 translation fills in the browser. What is written while an event is answered (figures, notices) is
 said in the language that this event's browser asked for. Both come from the same file.
+
+Gradio 6.31 fills in keys in: label, info and placeholder of every component, the text of a Button,
+the titles of Tab and Accordion, the names of choices (Dropdown, Radio, CheckboxGroup), a Chatbot's
+placeholder, a whole Markdown or HTML value; when the page is built and in a later update alike. In
+a longer text it fills in the first key: `f"{label} (16)"` is one choice's name. It leaves alone a
+Dataframe's headers and what lies inside other values: a handler says those, where need be one of
+the page's `load`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
 from typing import Any, Self
@@ -20,8 +27,8 @@ from dflash_app.errors import PluginError
 LANGUAGES = ("en", "zh")
 """The first is spoken where a browser asks for none of them, and by the terminal."""
 
-_LOCALES = {"en": ("en",), "zh": ("zh", "zh-CN", "zh-TW")}
-"""What a browser calls them: Gradio ships words of its own for these, and looks ours up beside."""
+_LOCALES = {"zh-cn": "zh", "zh-tw": "zh"}
+"""Browsers whose Gradio speaks a language of ours: in all others it falls back to the first."""
 
 _loaded: dict[str, "Texts"] = {}
 
@@ -51,7 +58,16 @@ class Texts:
         Raises:
             PluginError: see `Texts`.
         """
-        texts = cls(name, yaml.safe_load(path.read_text(encoding="utf-8")))
+        return cls.know(name, yaml.safe_load(path.read_text(encoding="utf-8")))
+
+    @classmethod
+    def know(cls, name: str, entries: Mapping[str, Mapping[str, str]]) -> Self:
+        """Make entries known to the page that no file holds, such as the titles of plugins' tabs.
+
+        Raises:
+            PluginError: see `Texts`.
+        """
+        texts = cls(name, entries)
         _loaded[name] = texts
         return texts
 
@@ -78,12 +94,10 @@ class Texts:
 
 def translations() -> gr.I18n:
     """Every surface that was loaded, for `launch(i18n=...)`; ask once the page is built."""
-    words: dict[str, dict[str, str]] = {}
-    for language, locales in _LOCALES.items():
-        entries: dict[str, str] = {}
-        for texts in _loaded.values():
-            entries |= texts.entries(language)
-        words |= dict.fromkeys(locales, entries)
+    words: dict[str, dict[str, str]] = {language: {} for language in LANGUAGES}
+    for texts in _loaded.values():
+        for language in LANGUAGES:
+            words[language] |= texts.entries(language)
     return gr.I18n(**words)
 
 
@@ -96,24 +110,13 @@ def spoken_language() -> str:
 
 
 def choose_language(accept_language: str) -> str:
-    """The best of `LANGUAGES` for an Accept-Language header such as "zh-CN,zh;q=0.9,en;q=0.8"."""
-    for tag in _by_quality(accept_language):
-        language = tag.partition("-")[0].lower()
-        if language in LANGUAGES:
-            return language
-    return LANGUAGES[0]
+    """The language of the labels in a browser that sends "zh-CN,zh;q=0.9,en;q=0.8".
 
-
-def _by_quality(accept_language: str) -> Iterable[str]:
-    tags: list[tuple[float, str]] = []
-    for part in accept_language[:1000].split(","):
-        tag, _, rest = part.strip().partition(";")
-        quality = rest.strip().removeprefix("q=")
-        try:
-            tags.append((float(quality) if quality else 1.0, tag))
-        except ValueError:
-            continue
-    return [tag for _, tag in sorted(tags, key=lambda each: -each[0])]
+    Gradio's script looks at the browser's first language alone, so what is said does the same:
+    a page in two languages would be worse than one in the second best.
+    """
+    first = accept_language.partition(",")[0].partition(";")[0].strip()
+    return _LOCALES.get(first.lower(), LANGUAGES[0])
 
 
 def _checked(key: str, entry: Mapping[str, str]) -> dict[str, str]:

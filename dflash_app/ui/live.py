@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Generic, Literal, TypeVar
 
 from dflash_app.engine.stopping import stopped_by
-from dflash_app.errors import DFlashAppError
+from dflash_app.errors import DFlashAppError, QueueFull
+from dflash_app.spaces.public import hide_paths
 
 ItemT = TypeVar("ItemT")
 Phase = Literal["waiting", "loading", "running", "ended"]
@@ -22,36 +25,107 @@ HEARTBEAT_S = 0.5
 """Longest silence between two looks: Gradio notices a closed browser tab only when we yield."""
 
 
+MAX_WAITING = 64
+"""Runs that may stand in line before more are refused, where nobody says another number."""
+
+
+class _Place:
+    """One who stands in line, or has the turn."""
+
+    def __init__(self, visitor: str | None) -> None:
+        self.visitor = visitor
+
+
 class DeviceTurn:
-    """One run at a time loads and decodes; the others wait here, where they can still be stopped.
+    """One run at a time loads and decodes; the others stand in line, where they can be stopped.
 
     Holding the turn while loading keeps one browser tab from unloading the pair that another uses.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, max_waiting: int = MAX_WAITING, max_per_visitor: int | None = None) -> None:
+        """Nobody has it.
+
+        Args:
+            max_waiting: runs that may wait; who comes after them is refused.
+            max_per_visitor: runs of one visitor that may wait or decode; None sets no limit.
+        """
+        self._max_waiting, self._max_per_visitor = max_waiting, max_per_visitor
+        self._line: list[_Place] = []  # the first has the turn
+        self._moved = threading.Condition()
 
     @contextmanager
-    def taken(self, stop: threading.Event) -> Iterator[bool]:
-        """Wait for the turn; yields False where `stop` was set first."""
-        while not stop.is_set():
-            if self._lock.acquire(timeout=INTERVAL_S):
-                try:
-                    yield not stop.is_set()
-                finally:
-                    self._lock.release()
-                return
-        yield False
+    def taken(
+        self,
+        stop: threading.Event,
+        visitor: str | None = None,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[bool]:
+        """Wait for the turn, first come first served; yields False where `stop` was set first.
+
+        Args:
+            stop: may be set on any thread.
+            visitor: who waits, where several people share the page.
+            told: how many are before this one, whenever that changes.
+
+        Raises:
+            QueueFull: as many as may already wait; says how many.
+        """
+        place = self._join(visitor)
+        try:
+            yield self._wait(place, stop, told) and not stop.is_set()
+        finally:
+            self._leave(place)
 
     @contextmanager
     def taken_now(self) -> Iterator[bool]:
         """Take the turn if nobody has it; yields False where somebody has."""
-        taken = self._lock.acquire(blocking=False)
+        place = _Place(None)
+        with self._moved:
+            taken = not self._line
+            if taken:
+                self._line.append(place)
         try:
             yield taken
         finally:
             if taken:
-                self._lock.release()
+                self._leave(place)
+
+    def _join(self, visitor: str | None) -> _Place:
+        place = _Place(visitor)
+        with self._moved:
+            num_before, most = len(self._line), self._max_per_visitor
+            if num_before > self._max_waiting:
+                raise QueueFull(
+                    f"The queue is full: {num_before} requests are before yours, which would be "
+                    f"number {num_before + 1}, and {self._max_waiting} may wait: try again later."
+                )
+            own = [index for index, each in enumerate(self._line) if each.visitor == visitor]
+            if visitor is not None and most is not None and len(own) >= most:
+                raise QueueFull(
+                    f"You have {len(own)} requests in the queue, the first at place {own[0] + 1}, "
+                    f"and {most} may be: wait for one of them, or stop it."
+                )
+            self._line.append(place)
+        return place
+
+    def _wait(self, place: _Place, stop: threading.Event, told: Callable[[int], None]) -> bool:
+        num_before = None
+        while not stop.is_set():
+            with self._moved:
+                now_before = self._line.index(place)
+                if now_before == num_before:
+                    self._moved.wait(INTERVAL_S)  # `stop` is nobody's to announce
+                    continue
+            num_before = now_before
+            told(num_before)
+            if num_before == 0:
+                return True
+        return False
+
+    def _leave(self, place: _Place) -> None:
+        with self._moved:
+            self._line.remove(place)
+            self._moved.notify_all()
 
 
 class LiveRun(Generic[ItemT]):
@@ -62,25 +136,35 @@ class LiveRun(Generic[ItemT]):
         error: what the run failed with; None while it goes on and when it ended well.
         broken: True where the run ended by an error that is a bug of ours (the terminal tells it).
         dropped: the user cleared the page: what came is not to be shown again.
+        num_before: runs that stand before this one; None before that is known.
     """
 
-    def __init__(self, source: Callable[[], Iterator[ItemT]], turn: DeviceTurn) -> None:
+    def __init__(
+        self,
+        source: Callable[[], Iterator[ItemT]],
+        turn: DeviceTurn,
+        visitor: str | None = None,
+    ) -> None:
         """Start reading.
 
         Args:
-            source: loads what it needs and returns the run; called in the reader's thread.
+            source: loads what it needs and returns the run; called in the reader's thread, in the
+                context of this call, so that it knows whose event is answered.
             turn: taken before `source` is called and held to the end of the run.
+            visitor: whose run it is, see `DeviceTurn.taken`.
         """
         self.phase: Phase = "waiting"
+        self.num_before: int | None = None
         self.error: DFlashAppError | None = None
         self.broken = True
         self.dropped = False
         self._source = source
-        self._turn = turn
+        self._turn, self._visitor = turn, visitor
         self._items: SimpleQueue[ItemT] = SimpleQueue()
         self._stop = threading.Event()
         self._ended = threading.Event()
-        threading.Thread(target=self._read, name="live-run", daemon=True).start()
+        read = partial(copy_context().run, self._read)
+        threading.Thread(target=read, name="live-run", daemon=True).start()
 
     @property
     def stopped(self) -> bool:
@@ -120,15 +204,20 @@ class LiveRun(Generic[ItemT]):
 
     def _read(self) -> None:
         try:
-            with stopped_by(self._stop), self._turn.taken(self._stop) as mine:
+            turn = self._turn.taken(self._stop, self._visitor, self._be_told)
+            with stopped_by(self._stop), turn as mine:
                 if mine:
                     self._read_all()
             self.broken = False
         except DFlashAppError as error:
-            self.error, self.broken = error, False
+            shown = error if self._visitor is None else DFlashAppError(hide_paths(str(error)))
+            self.error, self.broken = shown, False
         finally:
             self.phase = "ended"
             self._ended.set()
+
+    def _be_told(self, num_before: int) -> None:
+        self.num_before = num_before
 
     def _read_all(self) -> None:
         self.phase = "loading"
@@ -147,16 +236,27 @@ class LiveRun(Generic[ItemT]):
 class LiveRuns:
     """The runs of all browser tabs, by session and place ("chat", "compare")."""
 
-    def __init__(self) -> None:
-        self.turn = DeviceTurn()
+    def __init__(self, turn: DeviceTurn | None = None) -> None:
+        self.turn = turn or DeviceTurn()
         self._runs: dict[tuple[str, str], LiveRun[object]] = {}
         self._lock = threading.Lock()
 
     def start(
-        self, session: str, place: str, source: Callable[[], Iterator[ItemT]]
+        self,
+        session: str,
+        place: str,
+        source: Callable[[], Iterator[ItemT]],
+        visitor: str | None = None,
     ) -> LiveRun[ItemT]:
-        """Start a run; one that the same session still has in the same place is stopped."""
-        run: LiveRun[ItemT] = LiveRun(source, self.turn)
+        """Start a run; one that the same session still has in the same place is stopped.
+
+        Args:
+            session: the browser tab.
+            place: of the tab that shows it.
+            source: see `LiveRun`.
+            visitor: whose run it is, see `DeviceTurn.taken`.
+        """
+        run: LiveRun[ItemT] = LiveRun(source, self.turn, visitor)
         with self._lock:
             previous = self._runs.get((session, place))
             self._runs[session, place] = run  # type: ignore[assignment]

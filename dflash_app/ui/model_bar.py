@@ -1,23 +1,42 @@
 """The row of dropdowns that every tab shares: pair, drafter, block, backend, precision, device."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from dflash_app.errors import DFlashAppError, UnknownPair
 from dflash_app.hub.choices import find_target, keys_of
-from dflash_app.hub.fit import Device, fit_pair
 from dflash_app.registry.pair import Pair
 from dflash_app.request import MAX_BLOCK_SIZE
-from dflash_app.ui.backend_choices import backend_choices, device_choices, precision_choices
+from dflash_app.ui.backend_choices import (
+    backend_choices,
+    device_choices,
+    precision_choices,
+    texts,
+)
 from dflash_app.ui.choice import AUTO, NO_DRAFTER
-from dflash_app.ui.format import escape_html, format_bytes, format_decimal, format_ratio
-from dflash_app.workspace import PairState, Workspace
+from dflash_app.ui.pair_facts import find_pair, render_pair, say_status
+from dflash_app.workspace import Workspace
 
 BLOCK_SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
 EXPERIMENTAL_BLOCK_SIZES = (24, 32, 48, MAX_BLOCK_SIZE)
 """Offered above the one that a drafter was trained for, and labelled as what they are."""
+
+_FOLD_JS = """() => {
+    const button = document.querySelector('#bar-more');
+    const unfolded = document.querySelector('.model-bar').classList.toggle('unfolded');
+    button.setAttribute('aria-expanded', unfolded);
+}"""
+"""On a phone style.css shows the less usual boxes of the bar only where it is unfolded."""
+
+BAR_EVENT: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_id": "model-bar",
+}
+"""Of the events of the bar. They share a queue, for Gradio empties several in random order: what
+was offered for the pair before might come last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +77,35 @@ def build_model_bar(workspace: Workspace) -> ModelBar:
     devices = device_choices(backend_name)
     with gr.Row(elem_classes="model-bar"):
         pair = gr.Dropdown(
-            pair_choices(workspace), value=first, label="Pair", scale=4, min_width=220,
+            pair_choices(workspace), value=first, label=texts.label("pair"), scale=4, min_width=220,
             elem_id="pair", interactive=True,
         )  # fmt: skip
         drafter = gr.Dropdown(
             drafter_choices(workspace, first),
             allow_custom_value=True,  # else Gradio refuses what the pair offered a moment ago
-            value=first or NO_DRAFTER, label="Drafter",
+            value=first or NO_DRAFTER, label=texts.label("drafter"),
             scale=3, min_width=170, elem_id="drafter", interactive=True,
         )  # fmt: skip
         block_size = gr.Dropdown(
-            block_choices(workspace, first), value=AUTO, label="Block size", scale=1,
-            allow_custom_value=True,
-            min_width=135, elem_id="block-size", interactive=True,
+            block_choices(workspace, first), value=AUTO,
+            label=texts.label("block_size"), scale=1, allow_custom_value=True,
+            min_width=145, elem_id="block-size", interactive=True,
         )  # fmt: skip
         backend = gr.Dropdown(
-            backends, value=backend_name, label="Backend", scale=1, min_width=110,
-            elem_id="backend", interactive=True, allow_custom_value=True,
+            backends, value=backend_name, label=texts.label("backend"), scale=1,
+            min_width=120, elem_id="backend", interactive=True, allow_custom_value=True,
             visible=_several_work(workspace),
         )  # fmt: skip
         precision = gr.Dropdown(
-            precision_choices(backend_name), value=AUTO, label="Precision", scale=1, min_width=100,
-            elem_id="precision", interactive=True, allow_custom_value=True,
+            precision_choices(backend_name), value=AUTO, label=texts.label("precision"), scale=1,
+            min_width=120, elem_id="precision", interactive=True, allow_custom_value=True,
         )  # fmt: skip
         device = gr.Dropdown(
-            devices, value=AUTO, label="Device", scale=1, min_width=100, elem_id="device",
-            interactive=True, allow_custom_value=True, visible=len(devices) > 2,
+            devices, value=AUTO, label=texts.label("device"), scale=1, min_width=110,
+            elem_id="device", interactive=True, allow_custom_value=True, visible=len(devices) > 2,
         )  # fmt: skip
+        more = gr.Button(texts.label("more"), size="sm", elem_id="bar-more")
+    more.click(None, js=_FOLD_JS)
     facts = gr.HTML(render_pair(workspace, first), elem_id="pair-facts")
     return ModelBar(pair, drafter, block_size, precision, device, backend, facts)
 
@@ -92,22 +113,36 @@ def build_model_bar(workspace: Workspace) -> ModelBar:
 def connect_model_bar(bar: ModelBar, workspace: Workspace) -> None:
     """Choosing a pair offers its drafters; choosing either says what is known about it."""
 
-    def choose_pair(name: str | None, backend: str | None) -> tuple[Any, ...]:
-        return offer_pair(workspace, name, backend)
+    def choose_pair(name: str | None, *how: str | None) -> tuple[Any, ...]:
+        return offer_pair(workspace, name, *how)
 
-    def choose_drafter(name: str | None, drafter: str | None) -> tuple[Any, str]:
+    def choose_drafter(name: str | None, drafter: str | None, *how: str | None) -> tuple[Any, str]:
         shown = name if drafter in (None, NO_DRAFTER) else drafter
         blocks = gr.Dropdown(block_choices(workspace, shown), value=AUTO)
-        return blocks, render_pair(workspace, shown)
+        return blocks, render_pair(workspace, shown, *how)
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    bar.pair.input(choose_pair, [bar.pair, bar.backend], bar.follows_pair, **quiet)
-    bar.drafter.input(choose_drafter, [bar.pair, bar.drafter], [bar.block_size, bar.facts], **quiet)
-    bar.backend.input(offer_backend, [bar.backend], [bar.precision, bar.device], **quiet)
+    def choose_how(name: str | None, drafter: str | None, *how: str | None) -> str:
+        return choose_drafter(name, drafter, *how)[1]
+
+    how = [bar.backend, bar.precision, bar.device]
+    bar.pair.input(choose_pair, [bar.pair, *how], bar.follows_pair, **BAR_EVENT)
+    asked = [bar.pair, bar.drafter, *how]
+    bar.drafter.input(choose_drafter, asked, [bar.block_size, bar.facts], **BAR_EVENT)
+    offered = bar.backend.input(
+        offer_backend, [bar.backend], [bar.precision, bar.device], **BAR_EVENT
+    )
+    for event in (bar.precision.input, bar.device.input, offered.then):
+        event(choose_how, asked, bar.facts, **BAR_EVENT)
 
 
 def offer_pair(
-    workspace: Workspace, name: str | None, backend: str | None = None
+    workspace: Workspace,
+    name: str | None,
+    backend: str | None = None,
+    precision: str | None = None,
+    device: str | None = None,
+    *,
+    drafter: str | None = None,
 ) -> tuple[Any, ...]:
     """What `ModelBar.follows_pair` become once a pair is chosen.
 
@@ -115,21 +150,26 @@ def offer_pair(
         workspace: knows the pairs.
         name: of the pair.
         backend: chosen before; it stays where the pair runs on it.
+        precision: chosen before; it stays where the backend does.
+        device: the same.
+        drafter: chosen before; it stays where it drafts for the pair, as does the block size. None
+            gives way to the pair's own.
     """
     drafters = drafter_choices(workspace, name)
-    values = [value for _, value in drafters]
-    drafter = name if name in values else values[0]
+    fitting = [value for _, value in drafters]
+    drafts = drafter in fitting
+    shown = drafter if drafts and drafter != NO_DRAFTER else name
     backends = backend_choices(workspace, name)
-    names = [value for _, value in backends]
-    chosen = backend if backend in names else names[0]
-    # A precision and a device that were chosen for this backend stay as they are.
-    of_backend = (gr.skip(), gr.skip()) if chosen == backend else offer_backend(chosen)
+    default = backends[0][1]
+    runs = backend in [value for _, value in backends]
+    of_backend = (gr.skip(), gr.skip()) if runs else offer_backend(default)
+    how = (backend, precision, device) if runs else (default, None, None)
     return (
-        gr.Dropdown(drafters, value=drafter),
-        gr.Dropdown(block_choices(workspace, name), value=AUTO),
-        gr.Dropdown(backends, value=chosen),
+        offer_choices(drafters, name if name in fitting else fitting[0], stays=drafts),
+        offer_choices(block_choices(workspace, shown), AUTO, stays=drafts),
+        offer_choices(backends, default, stays=runs),
         *of_backend,
-        render_pair(workspace, name),
+        render_pair(workspace, shown, *how),
     )
 
 
@@ -142,13 +182,23 @@ def offer_backend(backend: str | None) -> tuple[Any, Any]:
     )
 
 
-def refresh_model_bar(
-    bar: ModelBar, workspace: Workspace, name: str | None, backend: str | None = None
-) -> dict[Any, Any]:
-    """Offer what the registry knows and the disk holds now: for a page that was just loaded."""
-    known = name if find_pair(workspace, name) else first_ready(workspace)
-    offered = zip(bar.follows_pair, offer_pair(workspace, known, backend), strict=True)
-    return {bar.pair: gr.Dropdown(pair_choices(workspace), value=known), **dict(offered)}
+def refresh_model_bar(bar: ModelBar, workspace: Workspace, values: Sequence[Any]) -> dict[Any, Any]:
+    """Offer what the registry knows and the disk holds now; what can stay as it is chosen does.
+
+    Args:
+        bar: the widgets.
+        workspace: knows the pairs.
+        values: of `bar.inputs`.
+    """
+    name, drafter, _, precision, device, backend = values
+    stays = find_pair(workspace, name) is not None
+    known = name if stays else first_ready(workspace)
+    kept = drafter if stays else None
+    offered = offer_pair(workspace, known, backend, precision, device, drafter=kept)
+    return {
+        bar.pair: offer_choices(pair_choices(workspace), known, stays=stays),
+        **dict(zip(bar.follows_pair, offered, strict=True)),
+    }
 
 
 def first_ready(workspace: Workspace) -> str | None:
@@ -170,7 +220,7 @@ def pair_choices(workspace: Workspace) -> list[tuple[str, str]]:
 
 def drafter_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str]]:
     """Drafters for the pair's target, then none."""
-    none = ("none (plain AR)", NO_DRAFTER)
+    none = (texts.say("no_drafter"), NO_DRAFTER)
     pair = find_pair(workspace, name)
     if pair is None:
         return [none]
@@ -186,13 +236,23 @@ def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str
     pair = find_pair(workspace, name)
     own = pair.block_size if pair else None
     largest = own or BLOCK_SIZES[-1]
-    auto = (f"auto ({own})" if own else AUTO, AUTO)
+    auto = (texts.say("auto") + (f" ({own})" if own else ""), AUTO)
     choices = [(str(size), str(size)) for size in BLOCK_SIZES if size <= largest]
     if own:
         choices += [
-            (f"{size} (experiment)", str(size)) for size in EXPERIMENTAL_BLOCK_SIZES if size > own
+            (f"{size} ({texts.say('experiment')})", str(size))
+            for size in EXPERIMENTAL_BLOCK_SIZES
+            if size > own
         ]
     return [auto, *choices]
+
+
+def offer_choices(choices: Sequence[tuple[Any, str]], value: str | None, *, stays: bool) -> Any:
+    """Other options of a box, and a value unless the box keeps its own.
+
+    A value that stays is not sent: the user may have chosen another since the page asked.
+    """
+    return gr.update(choices=choices) if stays else gr.Dropdown(choices, value=value)
 
 
 def _several_work(workspace: Workspace) -> bool:
@@ -200,82 +260,10 @@ def _several_work(workspace: Workspace) -> bool:
     return reasons.count(None) > 1
 
 
-def find_pair(workspace: Workspace, name: str | None) -> Pair | None:
-    """The pair of that name, composed ones too, or None."""
-    try:
-        return workspace.registry.get(name or "")
-    except UnknownPair:
-        return None
-
-
-def say_status(state: PairState) -> str:
-    """A pair's state in two words, as `dflash-app pairs` says it."""
-    return state.status
-
-
-def render_pair(workspace: Workspace, name: str | None) -> str:
-    """One line of facts, and what is missing where the pair cannot run here."""
-    pair = find_pair(workspace, name)
-    if pair is None:
-        return '<div class="notice warning" role="alert">No pair is known.</div>'
-    state = workspace.state(pair.name)
-    missing = "" if state.status == "ready" else " missing"
-    parts = [f'<span class="badge{missing}">{escape_html(say_status(state))}</span>']
-    facts = _facts(pair) + (_memory(pair) if state.status == "ready" else [])
-    parts += [f"<span>{fact}</span>" for fact in facts]
-    html = f'<div class="pair-facts">{"".join(parts)}</div>'
-    if state.status != "ready" and state.reason:
-        html += f'<div class="notice warning" role="status">{escape_html(state.reason)}</div>'
-    return html
-
-
-def _facts(pair: Pair) -> list[str]:
-    facts = []
-    for role, ref in (("target", pair.target), ("drafter", pair.drafter)):
-        if ref is not None and not ref.source.startswith("embedded:"):
-            facts.append(f"{role} <b>{escape_html(ref.source)}</b>")
-    if pair.target.source.startswith("embedded:"):
-        facts.append("ships with the app")
-    sizes = [ref.size_bytes for ref in (pair.target, pair.drafter) if ref is not None]
-    if sizes and None not in sizes:
-        facts.append(f"size <b>{format_bytes(sum(size or 0 for size in sizes))}</b>")
-    if pair.target.licence:
-        facts.append(f"licence <b>{escape_html(pair.target.licence)}</b>")
-    if pair.target.gated:
-        facts.append("<b>gated</b>")
-    if pair.thinking:
-        facts.append(f"drafter trained with thinking <b>{escape_html(pair.thinking)}</b>")
-    best = next(iter(pair.published), None)
-    if best is not None:
-        figures = [format_ratio(best.speedup)] if best.speedup else []
-        if best.acceptance_length:
-            figures.append(f"acceptance {format_decimal(best.acceptance_length)}")
-        where = f"{best.task}, {best.setup or best.source}"
-        facts.append(
-            f'<span title="{escape_html(where)}">published <b>{escape_html(", ".join(figures))}</b>'
-            f" on {escape_html(best.task)}</span>"
-        )
-    return facts
-
-
-def _memory(pair: Pair) -> list[str]:
-    """What the pair takes in 16 bits; the sum's parts stand where the pointer rests on it."""
-    try:
-        need = fit_pair(pair, [Device("any", 0)], online=False).fits[0].need
-    except DFlashAppError:
-        return []
-    if need is None:
-        return []
-    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in need.breakdown())
-    return [
-        f'<span title="{escape_html(parts)}">needs about <b>{format_bytes(need.total_bytes)}</b> '
-        f"in bfloat16 at {need.context_length:,} tokens</span>"
-    ]
-
-
 def _drafter_label(pair: Pair) -> str:
     if pair.drafter is None:
         return pair.title
     if pair.drafter.repo:
         return pair.drafter.repo
-    return "embedded drafter" if str(pair.drafter.path).startswith("embedded") else pair.title
+    embedded = str(pair.drafter.path).startswith("embedded")
+    return texts.say("embedded_drafter") if embedded else pair.title

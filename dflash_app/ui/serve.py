@@ -9,11 +9,26 @@ from typing import Any
 
 from dflash_app.errors import DFlashAppError, ServeError
 from dflash_app.settings import Settings
+from dflash_app.spaces.copies import Copies
 from dflash_app.ui.live import DeviceTurn, LiveRuns
+from dflash_app.ui.public_page import (
+    app_arguments,
+    check_mcp,
+    default_host,
+    hiding_css,
+    line_of,
+    prepare,
+)
 from dflash_app.workspace import Workspace
 
-DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7860
+
+_NOTHING_FROM_OUTSIDE = (
+    '<meta http-equiv="Content-Security-Policy" content="img-src \'self\' data: blob:; '
+    "media-src 'self' data: blob:; frame-src 'self'; object-src 'none'\">"
+    '<meta http-equiv="x-dns-prefetch-control" content="off">'
+)
+"""What a reply names is not fetched, should it ever become more than text (chat_markdown)."""
 
 _QUEUE_LOOK_S = 0.02
 _PROGRESS_LOOK_S = 0.25
@@ -31,7 +46,8 @@ def serve(
 
     Args:
         workspace: what the page shows; closed at the end where `block` is True.
-        host: address to listen on; None takes GRADIO_SERVER_NAME, else this machine only.
+        host: address to listen on; None takes GRADIO_SERVER_NAME, else every one on a Space, else
+            this machine only.
         port: None takes GRADIO_SERVER_PORT, else 7860.
         open_browser: show the page in the user's browser.
         block: False returns once the server answers.
@@ -40,17 +56,25 @@ def serve(
         The page's address.
 
     Raises:
-        ServeError: the port is in use, or the address is not this machine's.
+        ServeError: the port is in use, or the address is not this machine's, or what
+            DFLASH_APP_MCP asks for is not installed.
+        DFlashAppError: a pair of DFLASH_APP_PAIRS cannot be brought or placed.
     """
-    host = host or os.environ.get("GRADIO_SERVER_NAME") or DEFAULT_HOST
+    settings = workspace.settings
+    host = host or os.environ.get("GRADIO_SERVER_NAME") or default_host()
     port = _env_port() if port is None else port
     check_port(host, port)
+    check_mcp(settings)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import: the page reports to nobody
+    from dflash_app.ui.language import translations
     from dflash_app.ui.shell import build_page  # gradio takes seconds to import
-    from dflash_app.ui.theme import build_theme, read_css
+    from dflash_app.ui.theme import build_theme, read_css, read_js
 
-    runs = LiveRuns()
-    blocks = build_page(workspace, runs, local_folders=takes_folders(workspace.settings, host))
+    prepare(workspace)
+    runs = LiveRuns(line_of(settings))
+    own = takes_folders(settings, host)
+    blocks = build_page(workspace, runs, local_folders=own)
+    copies = None if settings.bucket is None else Copies(settings.database, settings.bucket)
     try:
         _, url, _ = blocks.launch(
             server_name=host,
@@ -62,23 +86,34 @@ def serve(
             run_history=False,
             footer_links=[],
             theme=build_theme(),
-            css=read_css(),
+            css=read_css() + hiding_css(settings),
+            head=_NOTHING_FROM_OUTSIDE,
+            js=read_js(),
+            i18n=translations(),
+            mcp_server=settings.mcp,
+            app_kwargs=app_arguments(settings, own=own, shared=lambda: bool(blocks.share)),
         )
     except OSError as error:
         raise ServeError(_in_use(port)) from error
     calm(blocks._queue)
     print(f"DFlash Studio is ready: {url}", flush=True)
+    if copies is not None:
+        copies.start()
     threading.Thread(target=_warm, args=(workspace, runs.turn), name="warm-up", daemon=True).start()
     if block:
         try:
             blocks.block_thread()
         finally:
             workspace.close()
+            if copies is not None:
+                copies.close()
     return str(url)
 
 
 def takes_folders(settings: Settings, host: str) -> bool:
     """Whether the page may name folders of this machine: where the user says so, or is alone."""
+    if settings.public is not None:
+        return False
     if settings.local_folders is not None:
         return settings.local_folders
     try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -11,19 +12,26 @@ from dflash_app.engine.protocol import LoadedPair
 from dflash_app.errors import PairNotReady, StoreError
 from dflash_app.hookspecs import Tab
 from dflash_app.plugins import Plugins
+from dflash_app.spaces.public import hide_paths
+from dflash_app.spaces.visitors import Visitors
 from dflash_app.store.fingerprint import hardware_fingerprint
 from dflash_app.store.records import RunFilter, RunRecord, RunStart
 from dflash_app.ui.add_pair import build_add_pair
 from dflash_app.ui.choice import Choice, read_choice
 from dflash_app.ui.components import Level, render_notice, render_notices
+from dflash_app.ui.format import escape_html
+from dflash_app.ui.language import LANGUAGES, Texts
 from dflash_app.ui.live import LiveRun, LiveRuns
 from dflash_app.ui.model_bar import (
+    BAR_EVENT,
     ModelBar,
     build_model_bar,
     connect_model_bar,
     refresh_model_bar,
 )
 from dflash_app.workspace import Workspace
+
+_texts = Texts.load("shell", Path(__file__).with_name("texts") / "shell.yaml")
 
 ItemT = TypeVar("ItemT")
 
@@ -32,10 +40,15 @@ PAGE_SOURCES = ("chat", "race")
 """Runs of the page itself: others may have had other threads, so their speeds say nothing here."""
 
 _TAB = "tab "
-_MASTHEAD = (
-    '<header class="masthead"><h1><span>⚡</span> DFlash Studio</h1>'
-    "<p>Speculative decoding beside plain decoding, on your own machine</p></header>"
+_KEYS = (
+    ("key_send", "Enter"),
+    ("key_line", "Shift Enter"),
+    ("key_stop", "Esc"),
+    ("key_new_chat", "Ctrl/⌘ Shift O"),
+    ("key_message", "/"),
+    ("key_tabs", "← →"),
 )
+"""What keyboard.js and Gradio's text boxes listen to; the first member is the text's key."""
 
 
 @dataclass(slots=True)
@@ -49,6 +62,7 @@ class Page:
         tab: the tab that is being built, for its `select` event.
         local: whether only people of this machine reach the page; asked at every use, because
             Gradio may share it later.
+        visitors: tells the visitors of a public page apart; None on one's own machine.
     """
 
     workspace: Workspace
@@ -56,6 +70,19 @@ class Page:
     tab: gr.Tab
     runs: LiveRuns
     local: Callable[[], bool]
+    visitors: Visitors | None = None
+
+    @property
+    def public(self) -> bool:
+        """Whether strangers use the page, each of whom sees only what is their own."""
+        return self.visitors is not None
+
+    def owner(self, request: gr.Request) -> str | None:
+        """Whose chats and runs the browser that asks may see; None: this machine's own."""
+        if self.visitors is None:
+            return None
+        asked = request.request
+        return self.visitors.owner(asked.cookies if asked else {}, request.session_hash)
 
     def start(
         self,
@@ -64,7 +91,7 @@ class Page:
         source: Callable[[], Iterator[ItemT]],
     ) -> LiveRun[ItemT]:
         """Start a run for a browser tab; `source` may load models, it runs in its own thread."""
-        return self.runs.start(session_of(request), place, source)
+        return self.runs.start(session_of(request), place, source, self.owner(request))
 
     def stop(self, request: gr.Request, place: str) -> None:
         """Stop the browser tab's run in `place`."""
@@ -88,7 +115,10 @@ class Page:
             RequestError, UnknownPair: a value that no box offers.
         """
         choice, pair = read_choice(values), str(values[0] or "")
-        if choice.backend not in self.workspace.backends_for(pair):
+        if self.public:
+            # One visitor must not make the others wait while a pair is loaded in another precision.
+            choice = replace(choice, backend=None, dtype=None, device=None, quantization=None)
+        elif choice.backend not in self.workspace.backends_for(pair):
             choice = replace(choice, backend=None)
         if choice.pair == pair:
             return choice
@@ -167,9 +197,12 @@ def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = Fa
         local_folders: only people of this machine reach the page, unless Gradio shares it: they may
             name folders of it, download and delete.
     """
+    from dflash_app.ui.api import build_api  # it needs `Page`
+
     blocks: gr.Blocks
+    visitors = Visitors() if workspace.settings.public else None
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML(_MASTHEAD)
+        masthead = gr.HTML(render_masthead(), elem_id="masthead")
         problems = gr.HTML(elem_id="problems")
         bar = build_model_bar(workspace)
         connect_model_bar(bar, workspace)
@@ -177,52 +210,84 @@ def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = Fa
         def local() -> bool:
             return local_folders and not blocks.share
 
-        build_add_pair(workspace, bar, local)
+        if visitors is None:
+            build_add_pair(workspace, bar, local)
+        tabs = workspace.plugins.hook.register_tabs()
+        titles = Texts.know("tabs", {tab.title: _titles(tab) for tab in tabs})
         with gr.Tabs(elem_id="tabs"):
-            for tab in workspace.plugins.hook.register_tabs():
+            for tab in tabs:
                 _build_tab(
-                    tab, workspace.plugins, lambda shown: Page(workspace, bar, shown, runs, local)
+                    tab,
+                    titles.label(tab.title),
+                    workspace.plugins,
+                    lambda shown: Page(workspace, bar, shown, runs, local, visitors),
                 )
+        build_api(Page(workspace, bar, gr.Tab(render=False), runs, local, visitors))
         problems.value = render_problems(workspace)
 
-        def refresh(name: str | None, backend: str | None) -> dict[Any, Any]:
-            return refresh_model_bar(bar, workspace, name, backend)
+        def refresh(*values: Any) -> dict[Any, Any]:
+            return {
+                masthead: render_masthead(),
+                problems: render_problems(workspace),
+                **refresh_model_bar(bar, workspace, values),
+            }
 
         def leave(request: gr.Request) -> None:
             runs.leave(session_of(request))
 
-        shown = [bar.pair, *bar.follows_pair]
-        asked = [bar.pair, bar.backend]
-        blocks.load(
-            refresh, asked, shown, show_progress="hidden", api_visibility="private"
-        )  # the page was built once, and pairs were added and downloaded since
+        shown = [masthead, problems, bar.pair, *bar.follows_pair]
+        # The page was built once, in English; pairs were added and downloaded since.
+        blocks.load(refresh, bar.inputs, shown, **BAR_EVENT)
         blocks.unload(leave)  # a closed browser tab stops its runs
     return blocks
+
+
+def render_masthead() -> str:
+    """The page's name, and its keys to unfold."""
+    keys = "".join(
+        f"<div><dt>{''.join(f'<kbd>{key}</kbd>' for key in keys.split())}</dt>"
+        f"<dd>{escape_html(_texts.say(name))}</dd></div>"
+        for name, keys in _KEYS
+    )
+    return (
+        f'<header class="masthead"><h1><span aria-hidden="true">⚡</span> {TITLE}</h1>'
+        f"<p>{escape_html(_texts.say('tagline'))}</p>"
+        f'<details class="keys"><summary>{escape_html(_texts.say("keys"))}</summary>'
+        f"<dl>{keys}</dl></details></header>"
+    )
 
 
 def render_problems(workspace: Workspace) -> str:
     """What does not work and how to cure it: store, registry, plugins."""
     notices: list[tuple[str, Level]] = []
     if workspace.store_problem:
-        notices.append((f"Runs are not kept: {workspace.store_problem}", "warning"))
+        kept = _texts.say("store_problem", reason=workspace.store_problem)
+        notices.append((kept, "warning"))
     notices += [(str(problem), "warning") for problem in workspace.registry.problems]
     notices += [
-        (f"The plugin {problem.name} is left out: {problem.reason}", "warning")
+        (_texts.say("plugin_problem", name=problem.name, reason=problem.reason), "warning")
         for problem in workspace.plugins.problems
         if not problem.name.startswith(_TAB)  # told in its place
     ]
+    if workspace.settings.public is not None:
+        notices = [(hide_paths(said), level) for said, level in notices]
     return render_notices(notices)
 
 
-def _build_tab(tab: Tab, plugins: Plugins, page_of: Callable[[gr.Tab], Page]) -> None:
+def _titles(tab: Tab) -> dict[str, str]:
+    return {language: tab.titles.get(language, tab.title) for language in LANGUAGES}
+
+
+def _build_tab(tab: Tab, title: Any, plugins: Plugins, page_of: Callable[[gr.Tab], Page]) -> None:
     name = _TAB + tab.title
-    with gr.Tab(tab.title, elem_id=f"tab-{tab.title.lower().replace(' ', '-')}") as shown:
+    with gr.Tab(title, elem_id=f"tab-{tab.title.lower().replace(' ', '-')}") as shown:
         page = page_of(shown)
         if plugins.attempt(name, lambda: _call_build(tab, page)):
             return
         shown.children.clear()  # what a broken build has left half made
         reasons = [problem.reason for problem in plugins.problems if problem.name == name]
-        gr.HTML(render_notice(f"This tab cannot be shown: {'; '.join(reasons)}", "error"))
+        said = _texts.say("tab_problem", reason="; ".join(reasons))
+        gr.HTML(render_notice(said, "error"))
 
 
 def _call_build(tab: Tab, page: Page) -> bool:

@@ -37,14 +37,18 @@ def build_theme() -> gr.themes.Base:
         block_title_text_color="*neutral_600",
         block_title_text_color_dark="*neutral_400",
         block_title_text_weight="500",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_800",
         input_border_color="*neutral_200",
         input_border_color_dark="*neutral_700",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_500",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_dark="*primary_600",  # white on 500 is hard to read
+        button_primary_background_fill_hover_dark="*primary_700",
         button_primary_text_color="white",
         button_secondary_background_fill="white",
         button_secondary_background_fill_hover="*neutral_100",
@@ -59,3 +63,8 @@ def build_theme() -> gr.themes.Base:
 def read_css() -> str:
     """The style sheet of the page's own pieces."""
     return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+
+
+def read_js() -> str:
+    """The keys of the page."""
+    return Path(__file__).with_name("keyboard.js").read_text(encoding="utf-8")

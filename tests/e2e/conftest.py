@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -42,7 +43,8 @@ def app(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert "Traceback" not in running.printed()
 
 
-OpenTab = Callable[[], Page]
+OpenTab = Callable[..., Page]
+"""Takes options of Playwright's `new_context`."""
 
 
 @pytest.fixture
@@ -51,8 +53,8 @@ def open_browser_tab(app: RunningApp, browser: Browser) -> Iterator[OpenTab]:
     contexts = []
     complaints: list[str] = []
 
-    def open_one() -> Page:
-        context = browser.new_context(viewport={"width": 1280, "height": 860})
+    def open_one(**options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(120_000)

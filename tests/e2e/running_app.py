@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 240.0
 """Generous: a loaded machine is no failure here; benchmarks/ measures the start."""
+
+ANSWERS_TIMEOUT_S = 120.0
 
 BROWSER_ARGS = [
     "--no-sandbox",
@@ -53,13 +55,13 @@ class RunningApp:
 
 @contextmanager
 def start_app(home: Path, **variables: str) -> Iterator[RunningApp]:
-    """Run `python app.py` on a free port until the block is left.
+    """Run `python app.py` until the block is left, on a free port where no variable names one.
 
     Args:
         home: its data folder.
         variables: of its environment, besides the usual ones.
     """
-    port = free_port()
+    port = int(variables.get("GRADIO_SERVER_PORT") or free_port())
     environment = os.environ | {
         "DFLASH_APP_HOME": str(home),
         "GRADIO_SERVER_PORT": str(port),
@@ -112,9 +114,27 @@ def open_browser(executable: str) -> Iterator[Browser]:
 
 
 def open_page(page: Page, app: RunningApp) -> None:
-    """Load the page and wait until it can be used."""
+    """Load the page and wait until it can be used and has the answers that it asks for at once.
+
+    A page that is left before that complains of the lost answers in its console.
+    """
+    answered: list[str] = []
+
+    def note(request: Request) -> None:
+        if "/queue/data" in request.url:
+            answered.append(request.url)
+
+    # Gradio's browser side either reads its stream of answers to the end or breaks it off there.
+    page.on("requestfinished", note)
+    page.on("requestfailed", note)
     page.goto(app.url, wait_until="domcontentloaded")
     expect(page.locator("#chat-send")).to_be_visible()
+    deadline = time.monotonic() + ANSWERS_TIMEOUT_S
+    while not answered:
+        assert time.monotonic() < deadline, "the page got no answers to what it asks for at once"
+        page.wait_for_timeout(20)
+    page.remove_listener("requestfinished", note)
+    page.remove_listener("requestfailed", note)
 
 
 def open_tab(page: Page, title: str) -> None:

@@ -1,4 +1,7 @@
-"""Take the pictures of docs/screenshots: `python -m tests.e2e.screenshots`, in a minute."""
+"""Take the pictures of docs/screenshots: `python -m tests.e2e.screenshots`, in two minutes.
+
+Chinese needs a font that has it, such as Debian's fonts-wqy-microhei.
+"""
 
 import sys
 import tempfile
@@ -36,6 +39,7 @@ def main() -> None:
         _photograph(app, browser, "")
         _photograph(app, browser, "-dark", dark=True)
         _photograph(app, browser, "-phone", width=390, height=844)
+        _photograph_in_chinese(app, browser)
     with (
         tempfile.TemporaryDirectory() as home,
         start_hub_app(Path(home)) as (app, _),
@@ -90,15 +94,30 @@ def _photograph(
     _take(page, f"chat{suffix}")
     open_tab(page, "History")
     expect(page.locator("#chart-positions .main-svg").first).to_be_visible(timeout=60_000)
-    page.locator("#history-table [role=gridcell]:visible").first.click()
+    page.locator("#history-table tbody tr").first.click()
     expect(page.locator("#history-detail")).to_contain_text("output")
     _take(page, f"history{suffix}", whole=True)
+    page.get_by_role("tab", name="Microscope").click()
+    expect(page.locator("#microscope-step .scope-block")).to_be_visible(timeout=60_000)
+    _take(page, f"microscope{suffix}", whole=True)
     page.context.close()
 
 
-def _open(app: RunningApp, browser: Browser, width: int, height: int, dark: bool) -> Page:
+def _photograph_in_chinese(app: RunningApp, browser: Browser) -> None:
+    page = _open(app, browser, 1280, 900, dark=False, locale="zh-CN")
+    send(page, QUESTION)
+    expect(page.locator("#chat-status")).to_contain_text("用时", timeout=120_000)
+    _take(page, "chat-zh")
+    page.context.close()
+
+
+def _open(
+    app: RunningApp, browser: Browser, width: int, height: int, dark: bool, locale: str = "en-US"
+) -> Page:
     context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if dark else "light",
+        locale=locale,
     )
     page = context.new_page()
     open_page(page, app)

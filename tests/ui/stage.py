@@ -155,6 +155,9 @@ def texts(update: dict[Any, Any]) -> dict[str, Any]:
     """An update by elem_id; a panel counts as the parts it is made of."""
     shown: dict[str, Any] = {}
     for widget, value in update.items():
+        if isinstance(widget, gr.BrowserState):
+            shown["stored"] = value
+            continue
         elem_id = getattr(widget, "elem_id", None) or "state"
         if elem_id.endswith("-panel"):
             _, *parts = re.split(r'<div id="([\w-]+)">', value)

@@ -15,7 +15,7 @@ from dflash_app.ui.serve import takes_folders
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace
 from tests.ui.conftest import StageOpener
-from tests.ui.stage import find_handler, one_reply, texts
+from tests.ui.stage import bar, find_handler, one_reply, texts
 
 TARGET, DRAFTER = str(EMBEDDED_DIR / "target"), str(EMBEDDED_DIR / "drafter")
 
@@ -32,11 +32,15 @@ def page(workspace: Workspace) -> gr.Blocks:
 
 
 def check(page: gr.Blocks, target: str, drafter: str, name: str = "") -> str:
-    return str(find_handler(page, "AddPair.on_check")(target, drafter, name))
+    reading, said = find_handler(page, "AddPair.on_check")(target, drafter, name)
+    assert "Reading configs" in reading
+    return str(said)
 
 
 def add(page: gr.Blocks, target: str, drafter: str, name: str = "") -> dict[str, Any]:
-    return texts(find_handler(page, "AddPair.on_add")(target, drafter, name))
+    reading, shown = find_handler(page, "AddPair.on_add")(target, drafter, name)
+    assert "Reading configs" in texts(reading)["add-result"]
+    return texts(shown)
 
 
 def test_check_tells_both_models_and_writes_nothing(page: gr.Blocks, settings: Settings) -> None:
@@ -63,10 +67,10 @@ def test_add_saves_the_pair_and_chooses_it(
 
 def test_a_page_that_is_loaded_later_offers_it(page: gr.Blocks) -> None:
     add(page, TARGET, DRAFTER, "mine")
-    shown = texts(find_handler(page, "refresh")("scripted", "script"))
-    assert shown["pair"].value == "scripted"
-    assert "mine" in [value for _, value in shown["pair"].choices]
-    assert texts(find_handler(page, "refresh")("gone since", None))["pair"].value == "scripted"
+    shown = texts(find_handler(page, "refresh")(*bar()))
+    assert "value" not in shown["pair"]  # it stays, or the user's next choice would be lost
+    assert "mine" in [value for _, value in shown["pair"]["choices"]]
+    assert texts(find_handler(page, "refresh")(*bar("gone since")))["pair"].value == "scripted"
 
 
 def test_a_repository_that_is_not_here_is_saved_with_its_command(page: gr.Blocks) -> None:

@@ -10,7 +10,7 @@ from dflash_app.ui.components import (
     run_cards,
     run_status,
 )
-from dflash_app.ui.run_view import RunView, advise
+from dflash_app.ui.run_view import RunView
 from tests.fakes import script_of
 
 METRICS = summarize(
@@ -77,10 +77,3 @@ def test_a_view_folds_events_into_text_tokens_and_figures() -> None:
     assert (view.text, view.token_ids) == ("bcdefgh", [1, 2, 3, 4, 5, 6, 7])
     assert view.metrics() == METRICS
     assert view.finished == Finished("stop", 1.0)
-
-
-def test_a_useless_drafter_is_told_only_after_enough_steps() -> None:
-    assert "hardly helps" in advise(RunMetrics(num_steps=40, mean_acceptance_length=1.2))
-    assert advise(RunMetrics(num_steps=3, mean_acceptance_length=1.2)) == ""
-    assert advise(RunMetrics(num_steps=40, mean_acceptance_length=4.2)) == ""
-    assert advise(RunMetrics(num_steps=40)) == ""

@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import pytest
 
-from dflash_app.errors import GenerationFailed
+from dflash_app.errors import GenerationFailed, QueueFull
 from dflash_app.ui.live import DeviceTurn, LiveRun, LiveRuns
 
 
@@ -161,3 +162,64 @@ def test_the_turn_is_taken_now_only_where_nobody_has_it() -> None:
         assert (first, second) == (True, False)
     with turn.taken_now() as again:
         assert again
+
+
+def held(turn: DeviceTurn, visitor: str | None = None) -> LiveRun[int]:
+    """A run that has its place in the line of `turn`."""
+    run = LiveRun(Source(), turn, visitor)
+    while run.num_before is None and run.phase != "ended":
+        time.sleep(0.001)
+    return run
+
+
+def end_all(runs: list[LiveRun[int]]) -> None:
+    for run in runs:
+        run.stop()
+        list(run.looks(0.01))
+
+
+def test_who_comes_first_is_served_first_and_each_knows_its_place() -> None:
+    turn = DeviceTurn()
+    runs = [held(turn) for _ in range(4)]
+    assert [run.num_before for run in runs] == [0, 1, 2, 3]
+    runs[1].stop()
+    list(runs[1].looks(0.01))
+    while runs[3].num_before != 2:
+        time.sleep(0.001)
+    assert runs[2].num_before == 1
+    runs[0].stop()
+    assert any(runs[2].looks(0.01))  # it runs, and looking no more stops it
+    end_all(runs)
+
+
+def test_a_full_line_refuses_with_the_place_it_would_have_been() -> None:
+    turn = DeviceTurn(max_waiting=2)
+    runs = [held(turn) for _ in range(3)]
+    refused = held(turn)
+    assert isinstance(refused.error, QueueFull)
+    assert "3 requests are before yours, which would be number 4" in str(refused.error)
+    assert not refused.broken
+    runs[2].stop()
+    list(runs[2].looks(0.01))
+    again = held(turn)
+    assert again.num_before == 2
+    end_all([*runs, again])
+
+
+def test_one_visitor_cannot_fill_the_line() -> None:
+    turn = DeviceTurn(max_per_visitor=2)
+    runs = [held(turn, "ann"), held(turn, "ann"), held(turn, "bob"), held(turn), held(turn)]
+    refused = held(turn, "ann")
+    assert "You have 2 requests in the queue, the first at place 1" in str(refused.error)
+    end_all(runs)
+
+
+def test_a_run_knows_whose_event_is_answered() -> None:
+    asked: ContextVar[str] = ContextVar("asked", default="nobody")
+    asked.set("ann")
+
+    def source() -> Iterator[str]:
+        yield asked.get()
+
+    run = LiveRun(source, DeviceTurn())
+    assert [item for look in run.looks(0.01) for item in look] == ["ann"]

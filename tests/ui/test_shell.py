@@ -10,6 +10,7 @@ import pytest
 from dflash_app.errors import PairNotReady, StoreReadOnly, UnknownPair
 from dflash_app.settings import Settings
 from dflash_app.ui.choice import read_choice
+from dflash_app.ui.language import translations
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import Page, build_page, render_problems
 from dflash_app.workspace import Workspace
@@ -29,14 +30,18 @@ def elem_ids(blocks: gr.Blocks) -> set[str]:
     return ids
 
 
-def labels(blocks: gr.Blocks) -> list[str]:
-    return [str(block.label) for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
+def labels(blocks: gr.Blocks, language: str = "en") -> list[str]:
+    """Titles of the page's own tabs, as the browser fills them in."""
+    words = translations().translations[language]
+    tabs = [block for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
+    return [words[tab.label.key] for tab in tabs if tab.label.key.startswith("tabs.")]
 
 
 def test_built_in_and_plugin_tabs_stand_in_their_order(open_stage: StageOpener) -> None:
     blocks = build_page(open_stage(one_reply), LiveRuns())
     assert labels(blocks)[:2] == ["Chat", "Compare"]
     assert labels(blocks)[-1] == "History"
+    assert labels(blocks, "zh")[0] == "对话"
     assert {"chat-prompt", "race-start", "history-table", "pair"} <= elem_ids(blocks)
 
 

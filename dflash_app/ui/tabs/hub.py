@@ -10,6 +10,7 @@ from dflash_app.ui.hub_care import build_care, connect_care
 from dflash_app.ui.hub_fit import Fits
 from dflash_app.ui.hub_jobs import IDLE_TICK_S
 from dflash_app.ui.hub_table import ALL, CHOOSE_JS, FITS, ORDERS, STATUSES, STAY_JS
+from dflash_app.ui.hub_texts import texts
 from dflash_app.ui.hub_view import QUIET, HubView
 from dflash_app.ui.shell import Page
 
@@ -26,8 +27,10 @@ def build(page: Page) -> None:
             detail = gr.HTML(elem_id="hub-detail")
             with gr.Row(elem_id="hub-choice"):
                 box: dict[str, Any] = {"interactive": True, "min_width": 150}
-                target = gr.Dropdown([], label="Target", elem_id="hub-target", **box)
-                drafter = gr.Dropdown([], label="Drafter", elem_id="hub-drafter", **box)
+                target = gr.Dropdown([], label=texts.label("target"), elem_id="hub-target", **box)
+                drafter = gr.Dropdown(
+                    [], label=texts.label("drafter"), elem_id="hub-drafter", **box
+                )
             jobs = gr.HTML(elem_id="hub-jobs")
             actions = build_actions()
             fit = gr.HTML(elem_id="hub-fit")
@@ -48,17 +51,28 @@ def build(page: Page) -> None:
 
 def _build_filters() -> list[Any]:
     """The filters, in the order of `Wish`."""
-    box: dict[str, Any] = {"interactive": True, "min_width": 130, "scale": 1}
+    every = (texts.label("all"), ALL)
+
+    def choices(key: str, offered: list[Any], elem_id: str | None = None) -> gr.Dropdown:
+        return gr.Dropdown(
+            offered, value=offered[0][1], label=texts.label(key), interactive=True, min_width=130,
+            scale=1, elem_id=elem_id or f"hub-{key}",
+        )  # fmt: skip
+
     return [
         gr.Textbox(
-            label="Search", placeholder="name, model, licence", max_lines=1, min_width=170, scale=2,
-            elem_id="hub-text",
+            label=texts.label("search"), placeholder=texts.label("search_hint"), max_lines=1,
+            min_width=170, scale=2, elem_id="hub-text",
         ),
-        gr.Dropdown([ALL], value=ALL, label="Family", elem_id="hub-family", **box),
-        gr.Dropdown([ALL, *STATUSES], value=ALL, label="Status", elem_id="hub-status", **box),
-        gr.Dropdown(FITS, value=ALL, label="Fit", elem_id="hub-fits", **box),
-        gr.Dropdown(ORDERS, value=ORDERS[0][1], label="Order", elem_id="hub-order", **box),
+        choices("family", [every]),
+        choices("status", [every, *((texts.label(_status(each)), each) for each in STATUSES)]),
+        choices("fit", [(texts.label(key), value) for key, value in FITS], "hub-fits"),
+        choices("order", [(texts.label(f"order_{order}"), order) for order in ORDERS]),
     ]  # fmt: skip
+
+
+def _status(status: str) -> str:
+    return f"status_{status.replace(' ', '_')}"
 
 
 def _connect(
