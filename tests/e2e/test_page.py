@@ -101,7 +101,7 @@ def test_history_shows_the_runs_and_deletes_one_after_asking(page: Page, app: Ru
     expect(row).to_have_count(0)
 
 
-def test_one_click_downloads_what_is_filtered_now(page: Page) -> None:
+def test_one_click_downloads_what_the_table_shows(page: Page) -> None:
     for text in ("Apple question", "Pear question"):
         send(page, text)
         expect(page.locator("#chat-log .user", has_text=text)).to_have_count(1)
@@ -109,8 +109,14 @@ def test_one_click_downloads_what_is_filtered_now(page: Page) -> None:
         page.locator("#chat-clear").click()
         expect(page.locator("#chat-log .user")).to_have_count(0)
     open_tab(page, "History")
+    table = page.locator("#history-table")
+    expect(table).to_contain_text("Apple question")
     for text, other in (("Apple", "Pear"), ("Pear", "Apple")):
-        page.locator("#history-text textarea, #history-text input").fill(f"{text} question")
+        wanted = page.locator("#history-text textarea, #history-text input")
+        wanted.fill(f"{text} question")
+        wanted.press("Enter")
+        expect(table).not_to_contain_text(f"{other} question")
+        expect(table).to_contain_text(f"{text} question")
         with page.expect_download() as download:
             page.locator("#history-export").click()
         assert download.value.suggested_filename == "runs.csv"

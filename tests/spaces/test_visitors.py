@@ -1,6 +1,7 @@
 """Each browser is a visitor of its own, known by a key that only it has."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -31,7 +32,10 @@ def ask(
         sent.append(message)
 
     scope = {"type": kind, "method": "GET", "path": path, "headers": headers, "scheme": "http"}
-    asyncio.run(GiveKeys(page)(scope, None, send))
+    with ThreadPoolExecutor(
+        1
+    ) as aside:  # a browser test before may have left its loop in this thread
+        aside.submit(asyncio.run, GiveKeys(page)(scope, None, send)).result()
     assert (b"a", b"b") in sent[0]["headers"]
     cookies = [value.decode() for name, value in sent[0]["headers"] if name == b"set-cookie"]
     return cookies, seen
