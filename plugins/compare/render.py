@@ -133,7 +133,7 @@ def render_outcome(outcome: RaceOutcome) -> str:
 def render_command(command: str) -> str:
     """The command with a button that copies it; `COPY_JS` listens."""
     return (
-        '<div class="race-command"><button type="button" data-copy>'
+        '<div class="race-command"><button type="button" data-copy="code">'
         f"{escape_html(texts.say('copy_command'))}</button>"
         f'<code tabindex="0">{escape_html(command)}</code></div>'
     )

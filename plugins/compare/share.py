@@ -1,52 +1,17 @@
 """What can be taken along from a race: its card as a picture and as JSON, and its command."""
 
 import json
-import shutil
-import tempfile
-import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from dflash_app.ui.handed_out import COPY_JS, SAVE_JS, HandedOut
+
 from .outcome import RaceOutcome, as_json
 from .picture import draw_card
 from .words import texts
-
-_KEPT_S = 600.0
-"""How long a browser may take to begin a download."""
-
-_SAVE_JS = """(file) => {
-    if (file) {
-        const link = document.createElement('a');
-        link.href = file.url;
-        link.download = file.orig_name;
-        link.click();
-    }
-    return null;
-}"""
-_COPY_JS = """
-element.addEventListener('click', async (event) => {
-    const button = event.target.closest('[data-copy]');
-    if (!button) { return; }
-    const text = element.querySelector('code');
-    const range = document.createRange();
-    range.selectNodeContents(text);
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    try {
-        await navigator.clipboard.writeText(text.textContent);
-    } catch {
-        document.execCommand('copy');
-    }
-    button.classList.add('done');
-    setTimeout(() => button.classList.remove('done'), 1500);
-});
-"""
-"""The clipboard needs https or this machine; elsewhere the text is selected and copied as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +36,11 @@ class Share:
 
 
 class Cards:
-    """Files of cards, in a folder that only this user may read and that goes with the app."""
+    """Writes the cards of a race where browsers may fetch them."""
 
     def __init__(self, parent: str) -> None:
         """Keep them below a folder that Gradio serves files from."""
-        Path(parent).mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(dir=parent, prefix="races-"))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._files = HandedOut(parent, "races-")
 
     def on_png(self, outcome: RaceOutcome | None, with_prompt: bool) -> str | None:
         """The card as a picture; nothing before a race has ended."""
@@ -97,11 +60,7 @@ class Cards:
     ) -> str | None:
         if outcome is None:
             return None
-        for old in self._folder.iterdir():
-            if time.time() - old.stat().st_mtime > _KEPT_S:
-                shutil.rmtree(old, ignore_errors=True)
-        # Nobody can guess the folder's name.
-        path = Path(tempfile.mkdtemp(dir=self._folder)) / f"dflash-race.{kind}"
+        path = self._files.new_path(f"dflash-race.{kind}")
         path.write_bytes(make(outcome))
         return str(path)
 
@@ -116,7 +75,7 @@ def build_share() -> Share:
         png = gr.Button(texts.label("card_png"), size="sm", min_width=110, elem_id="race-png")
         as_file = gr.Button(texts.label("card_json"), size="sm", min_width=110, elem_id="race-json")
         file = gr.DownloadButton(visible="hidden", elem_id="race-file")
-    command = gr.HTML(elem_id="race-command", js_on_load=_COPY_JS)
+    command = gr.HTML(elem_id="race-command", js_on_load=COPY_JS)
     return Share(gr.State(None), with_prompt, png, as_file, file, command)
 
 
@@ -129,4 +88,4 @@ def connect_share(share: Share) -> None:
         share.png.click(cards.on_png, asked, share.file, **quiet),
         share.json.click(cards.on_json, asked, share.file, **quiet),
     ):
-        event.then(None, share.file, share.file, js=_SAVE_JS, **quiet)
+        event.then(None, share.file, share.file, js=SAVE_JS, **quiet)

@@ -2,10 +2,6 @@
 
 import csv
 import json
-import shutil
-import tempfile
-import time
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import count
@@ -17,9 +13,6 @@ from dflash_app.store.records import RunRecord
 from dflash_app.ui.format import well_formed
 
 Kind = Literal["csv", "json"]
-
-_KEPT_S = 600.0
-"""How long a browser may take to begin a download."""
 
 _TELL_EVERY = 2000
 
@@ -38,26 +31,6 @@ _FIGURES = tuple(
     for name in RunMetrics.__dataclass_fields__
     if name not in ("acceptance_by_position", "acceptance_histogram")
 )
-
-
-class Exports:
-    """Files for browsers, in a folder that only this user may read and that goes with the app."""
-
-    def __init__(self, parent: str) -> None:
-        """Keep them below a folder that Gradio serves files from."""
-        self._parent = Path(parent)
-        self._folder: Path | None = None
-
-    def new_path(self, name: str) -> Path:
-        """Where a file of that name may be written; older files go."""
-        if self._folder is None:
-            self._parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(dir=self._parent, prefix="runs-"))
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        for old in self._folder.iterdir():
-            if time.time() - old.stat().st_mtime > _KEPT_S:
-                shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(dir=self._folder)) / name  # whose name nobody can guess
 
 
 def write_runs(kind: Kind, runs: Iterable[RunRecord], path: Path) -> Iterator[int]:

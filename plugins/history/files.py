@@ -14,41 +14,12 @@ from dflash_app.store.records import RunFilter, RunRecord
 from dflash_app.store.snapshot import write_snapshot
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import escape_html, format_bytes, format_count
+from dflash_app.ui.handed_out import COPY_JS, SAVE_JS, HandedOut
 
-from .exports import Exports, Kind, write_runs
+from .exports import Kind, write_runs
 from .table import Looking
 from .view import HistoryTab, Update
 from .words import texts
-
-_SAVE = """(file) => {
-    if (file) {
-        const link = document.createElement('a');
-        link.href = file.url;
-        link.download = file.orig_name;
-        link.click();
-    }
-    return null;
-}"""
-
-COPY_JS = """
-element.addEventListener('click', async (event) => {
-    const button = event.target.closest('[data-copy]');
-    if (!button) { return; }
-    const text = element.querySelector(button.dataset.copy);
-    const range = document.createRange();
-    range.selectNodeContents(text);
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    try {
-        await navigator.clipboard.writeText(text.textContent);
-    } catch {
-        document.execCommand('copy');
-    }
-    button.classList.add('done');
-    setTimeout(() => button.classList.remove('done'), 1500);
-});
-"""
-"""The clipboard needs https or this machine; elsewhere the text is selected and copied as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +32,7 @@ class Files:
     """
 
     tab: HistoryTab
-    exports: Exports
+    exports: HandedOut
     csv: gr.Button
     json: gr.Button
     file: gr.DownloadButton
@@ -176,4 +147,4 @@ def connect_files(files: Files, quiet: dict[str, Any]) -> None:
         files.json.click(files.on_export_json, asked, outputs, **quiet),
         files.snapshot.click(files.on_snapshot, None, outputs, **quiet),
     ):
-        event.then(None, files.file, files.file, js=_SAVE, **quiet)
+        event.then(None, files.file, files.file, js=SAVE_JS, **quiet)

@@ -5,10 +5,10 @@ from typing import Any
 import gradio as gr
 
 from dflash_app.store.overview import ALL_RUNS
+from dflash_app.ui.handed_out import HandedOut
 from dflash_app.ui.shell import Page
 
 from .deletion import build_deletion, connect_deletion
-from .exports import Exports
 from .files import Files, build_database_box, connect_files
 from .filters import build_filters
 from .table import ACT_JS, Looking
@@ -53,7 +53,7 @@ def build(page: Page) -> None:
     with question_place:
         deletion = build_deletion(tab, deletes)
     file = gr.DownloadButton(visible="hidden", elem_id="history-file")
-    exports = Exports(file.GRADIO_CACHE)
+    exports = HandedOut(file.GRADIO_CACHE, "runs-")
     files = Files(tab, exports, csv, json, file, file_told, database, snapshot)
     _connect(tab, files, refresh, compare, clear)
     _then_draw(tab, connect_deletion(deletion, _QUIET))
