@@ -129,7 +129,9 @@ class DeviceTurn:
 
 
 class LiveRun(Generic[ItemT]):
-    """One run being read by its own thread.
+    """One run being read by its own thread, from the first look on.
+
+    Not sooner: while the page still draws the question, it takes the cores that decoding needs.
 
     Attributes:
         phase: waiting for the device, loading, running (an item came), ended.
@@ -145,7 +147,7 @@ class LiveRun(Generic[ItemT]):
         turn: DeviceTurn,
         visitor: str | None = None,
     ) -> None:
-        """Start reading.
+        """Nothing is read yet.
 
         Args:
             source: loads what it needs and returns the run; called in the reader's thread, in the
@@ -164,12 +166,19 @@ class LiveRun(Generic[ItemT]):
         self._stop = threading.Event()
         self._ended = threading.Event()
         read = partial(copy_context().run, self._read)
-        threading.Thread(target=read, name="live-run", daemon=True).start()
+        self._reader = threading.Thread(target=read, name="live-run", daemon=True)
+        self._starting = threading.Lock()
 
     @property
     def stopped(self) -> bool:
         """True once `stop` was called."""
         return self._stop.is_set()
+
+    def start(self) -> None:
+        """Begin to read where nobody has looked yet; a run that was stopped before ends at once."""
+        with self._starting:
+            if self._reader.ident is None:
+                self._reader.start()
 
     def stop(self) -> None:
         """Cancel within one step; `looks` then ends by itself."""
@@ -182,6 +191,7 @@ class LiveRun(Generic[ItemT]):
         iterator stops the run.
         """
         phase, last_s = None, 0.0
+        self.start()
         try:
             while True:
                 ended = self._ended.wait(interval_s)
@@ -248,7 +258,7 @@ class LiveRuns:
         source: Callable[[], Iterator[ItemT]],
         visitor: str | None = None,
     ) -> LiveRun[ItemT]:
-        """Start a run; one that the same session still has in the same place is stopped.
+        """Make a run, which its first look starts; the session's one in the same place is stopped.
 
         Args:
             session: the browser tab.

@@ -1,10 +1,12 @@
 """Serve the page: refuse a port in use at once, answer fast, load heavy parts afterwards."""
 
 import errno
+import gc
 import ipaddress
 import os
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 from dflash_app.errors import DFlashAppError, ServeError
@@ -161,13 +163,14 @@ def _warm(workspace: Workspace, turn: DeviceTurn) -> None:
     from dflash_app.ui.model_bar import first_ready
 
     name = first_ready(workspace)
-    if name is None or workspace.registry.get(name).target.repo is not None:
-        return
-    with turn.taken(threading.Event()):
-        try:
+    if name is not None and workspace.registry.get(name).target.path is not None:
+        with turn.taken(threading.Event()), suppress(DFlashAppError):
+            # The first message meets the same error and shows it.
             workspace.loaded(name, Choice(name, "dflash", None, None, None).options())
-        except DFlashAppError:
-            return  # the first message meets the same error and shows it
+    # What is here now stays to the end. Walking through it, as Python's collector does now and
+    # then, stopped decoding and page for 0.2 s (docs/log.md).
+    gc.collect()
+    gc.freeze()
 
 
 def _in_use(port: int) -> str:

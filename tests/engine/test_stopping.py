@@ -112,6 +112,7 @@ def test_every_lane_of_a_race_is_stopped_and_recorded_as_cancelled(pair):
 def test_the_pages_stop_reaches_a_run_whose_prompt_is_read(pair):
     with Store(None) as store:
         live = LiveRun(lambda: session.run(pair, store, LONG, source="chat"), DeviceTurn())
+        live.start()
         assert pair.reading.wait(WAIT_S)
         live.stop()
         pair.go_on.set()

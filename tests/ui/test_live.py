@@ -104,6 +104,7 @@ def test_a_waiting_run_goes_on_once_the_device_is_free() -> None:
     looks = running.looks(0.01)
     next(looks)
     waiting = LiveRun(Source(3), turn)
+    waiting.start()
     time.sleep(0.15)
     assert waiting.phase == "waiting"
     running.stop()
@@ -117,10 +118,29 @@ def test_a_waiting_run_can_be_stopped_and_never_starts() -> None:
     next(looks)
     source = Source()
     waiting = LiveRun(source, turn)
+    waiting.start()
     waiting.stop()
     list(waiting.looks(0.01))
     assert source.num_made == 0
     running.stop()
+
+
+def test_a_run_begins_with_the_first_look_and_once() -> None:
+    source = Source(3)
+    run = LiveRun(source, DeviceTurn())
+    time.sleep(0.05)
+    assert (run.phase, source.num_made) == ("waiting", 0)
+    run.start()
+    assert [item for look in run.looks(0.01) for item in look] == [0, 1, 2]
+    assert list(run.looks(0.01)) == [[]]
+
+
+def test_a_run_that_was_stopped_before_the_first_look_never_starts() -> None:
+    source = Source()
+    run = LiveRun(source, DeviceTurn())
+    run.stop()
+    assert list(run.looks(0.01)) == [[]]
+    assert (run.phase, source.num_made) == ("ended", 0)
 
 
 def test_sessions_stop_only_their_own_runs() -> None:
@@ -167,6 +187,7 @@ def test_the_turn_is_taken_now_only_where_nobody_has_it() -> None:
 def held(turn: DeviceTurn, visitor: str | None = None) -> LiveRun[int]:
     """A run that has its place in the line of `turn`."""
     run = LiveRun(Source(), turn, visitor)
+    run.start()
     while run.num_before is None and run.phase != "ended":
         time.sleep(0.001)
     return run
