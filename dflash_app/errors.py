@@ -23,6 +23,7 @@ DFlashAppError
 │   └── StoreTooNew         written by a newer version of the app
 ├── PluginError             a plugin cannot be loaded
 ├── TrainingError           a training configuration or checkpoint is wrong
+├── PlanError               a pair cannot be served as asked, or a local server cannot be started
 └── ServeError              the page cannot be served (port in use)
 """
 
@@ -121,6 +122,10 @@ class PluginError(DFlashAppError):
 
 class TrainingError(DFlashAppError):
     """A training configuration or checkpoint is wrong."""
+
+
+class PlanError(DFlashAppError):
+    """A pair cannot be served by an engine as asked, or a local server cannot be started."""
 
 
 class ServeError(DFlashAppError):

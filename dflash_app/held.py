@@ -13,7 +13,7 @@ from dflash_app.errors import DFlashAppError, PairNotReady, RequestError
 from dflash_app.hub.cache import pair_state
 from dflash_app.race import LaneSpec
 from dflash_app.registry.load import Registry
-from dflash_app.registry.pair import ModelRef, Pair
+from dflash_app.registry.pair import REMOTE_BACKEND, ModelRef, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,22 @@ class HeldPairs:
             return self._held
 
     def _host_of(self, specs: Sequence[LaneSpec], backend: str | None) -> _Held:
-        """The pair in memory where a lane runs on it, else that of the first lane, loaded now."""
+        """The pair in memory where a lane runs on it, else that of the first lane, loaded now.
+
+        A pair on a server is the host only where all are: it has no thread to share.
+        """
         gathered, held = _gathered(specs), self._held
-        for spec in gathered:
+        here = [spec for spec in gathered if not self._registry().get(spec.pair).remote]
+        # Asked for where both are, "remote" is meant for those that are on servers.
+        mixed = bool(here) and len(here) < len(gathered)
+        wanted = None if mixed and backend == REMOTE_BACKEND else backend
+        hosting = here or gathered
+        for spec in hosting:
             pair = self._registry().get(spec.pair)
-            chosen = choose_backend(pair, self._backends, backend).name
+            chosen = choose_backend(pair, self._backends, wanted).name
             if held and held.backend == chosen and held.serves(pair, spec.options):
                 return held
-        return self._hold(gathered[0].pair, gathered[0].options, backend)
+        return self._hold(hosting[0].pair, hosting[0].options, wanted)
 
     def _guest(self, host: _Held, guests: list[_Held], spec: LaneSpec) -> LoadedPair:
         """What a lane runs on, loaded beside the host where nothing that is held serves it."""
@@ -133,16 +141,20 @@ class HeldPairs:
         for each in (host, *guests):
             if each.serves(pair, spec.options):
                 return each.loaded
-        backend = choose_backend(pair, self._backends, host.backend)
-        if not isinstance(backend, BesideLoader):
+        alone = pair.remote or host.pair.remote  # the host is here where any lane is
+        backend = choose_backend(pair, self._backends, None if alone else host.backend)
+        if not alone and not isinstance(backend, BesideLoader):
             raise RequestError(
                 f"{pair.name!r} cannot be loaded beside {host.pair.name!r} here: choose lanes of "
                 "one pair in one precision."
             )
         _check_ready(pair, spec.options)
         row = self._registry().with_trained_for(pair)
-        loaded = backend.load_beside(row, spec.options, host.loaded)
-        guest = _Held(pair, spec.options, host.backend, loaded)
+        if isinstance(backend, BesideLoader) and not alone:
+            loaded = backend.load_beside(row, spec.options, host.loaded)
+        else:
+            loaded = backend.load(row, spec.options)
+        guest = _Held(pair, spec.options, backend.name, loaded)
         guests.append(guest)
         host.guests.append(guest)
         return loaded
@@ -192,6 +204,8 @@ def _gathered(specs: Sequence[LaneSpec]) -> list[LaneSpec]:
 
 
 def _check_ready(pair: Pair, options: LoadOptions) -> None:
+    if pair.remote:
+        return  # whether the server answers is for the backend to say
     state = pair_state(pair)
     wants_drafter = options.drafter and pair.drafter is not None
     if state.target_dir is None or (wants_drafter and state.drafter_dir is None):

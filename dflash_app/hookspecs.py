@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from dflash_app.engine.protocol import Backend
+from dflash_app.errors import RequestError
 
 if TYPE_CHECKING:
     import typer
@@ -39,6 +40,32 @@ class Tab:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """One conversation to measure on. The model's own replies stand between its turns.
+
+    Attributes:
+        id: unique in its set, and the same every time the set is loaded.
+        turns: what the user says, one after the other.
+        system: said before the first turn, if anything is.
+        answer: what a right reply to the last turn comes to; None where that cannot be told.
+
+    Raises:
+        RequestError: it has no id, no turn, or a blank one.
+    """
+
+    id: str
+    turns: tuple[str, ...]
+    system: str | None = None
+    answer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise RequestError("A question has no id: give it one.")
+        if not self.turns or not all(turn.strip() for turn in self.turns):
+            raise RequestError(f"Question {self.id!r} asks nothing in a turn: give it a text.")
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """A named set of conversations to measure on.
 
@@ -46,12 +73,16 @@ class Dataset:
         name: unique, as typed on a command line ("gsm8k").
         description: one line: what is in it, where it comes from, its licence.
         load: "pkg.mod:function"; called without arguments when the set is used, it returns an
-            iterable of `tuple[Message, ...]`, each ending with a user message.
+            iterable of `Question`.
+        grade: "pkg.mod:function"; called with a reply and the question's answer, it returns
+            whether the reply is right. None compares the answer that the reply marks with bold or
+            a box, or all of it, with the answer, word for word.
     """
 
     name: str
     description: str
     load: str
+    grade: str | None = None
 
 
 @hookspec

@@ -10,9 +10,9 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TypeVar, cast
 
-from dflash_app.engine.protocol import LoadedPair
+from dflash_app.engine.protocol import ON_SERVER, LoadedPair, on_server
 from dflash_app.errors import GenerationFailed, StoreError
-from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
+from dflash_app.events import DecodeEvent, Finished, TextDelta, token_ids_of
 from dflash_app.metrics import summarize
 from dflash_app.request import GenerationRequest
 from dflash_app.store.records import RunEnd, RunFilter, RunStart
@@ -40,19 +40,34 @@ class Recording:
         closed: the run has ended and was recorded, or could not be.
     """
 
-    def __init__(self, store: Store, start: RunStart, loaded: LoadedPair) -> None:
+    def __init__(
+        self,
+        store: Store,
+        start: RunStart,
+        loaded: LoadedPair,
+        began: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Begin the row.
+
+        Args:
+            store: where.
+            start: what is known of the run.
+            loaded: the pair that runs.
+            began: told the row's id once it is there.
+        """
         self.run_id: int | None = None
         self.problem: StoreError | None = None
         self.closed = False
         self._store = store
         self._start = start
         self._loaded = loaded
+        self._began = began
         self._events: list[DecodeEvent] = []
         self._output: list[str] = []
         self._token_ids: list[int] = []
         self._saved_s = time.monotonic()
         try:
-            self.run_id = store.start_run(start)
+            self._begin()
         except StoreError as error:
             self.problem = error
 
@@ -63,11 +78,8 @@ class Recording:
             self._save_progress()
             return
         self._events.append(event)
-        if isinstance(event, PrefillDone):
-            self._token_ids.append(event.token_id)
-        elif isinstance(event, StepDone):
-            self._token_ids.extend(event.token_ids)
-        elif isinstance(event, Finished):
+        self._token_ids.extend(token_ids_of(event))
+        if isinstance(event, Finished):
             self.close(event.reason)
 
     def close(self, reason: RunEnd, error: BaseException | None = None) -> None:
@@ -79,10 +91,8 @@ class Recording:
         drafting = self._start.drafter_path is not None
         paths = (self._loaded.path, self._loaded.drafter_path if drafting else None)
         try:
-            if self.run_id is None:
-                self.run_id = self._store.start_run(self._start)
             self._store.finish_run(
-                self.run_id,
+                self._begin() if self.run_id is None else self.run_id,
                 reason,
                 output="".join(self._output),
                 token_ids=self._token_ids,
@@ -116,6 +126,11 @@ class Recording:
         if not self.closed:
             raise GenerationFailed("Decoding ended without a last event: try again.")
 
+    def _begin(self) -> int:
+        self.run_id = self._store.start_run(self._start)
+        self._began(self.run_id)
+        return self.run_id
+
     def _save_progress(self) -> None:
         now_s = time.monotonic()
         if self.run_id is None or self.problem is not None:
@@ -138,7 +153,8 @@ def run(
     drafter_revision: str | None = None,
     group_id: str | None = None,
     owner: str | None = None,
-    began: Callable[[int], None] | None = None,
+    reuse: bool = True,
+    began: Callable[[int], None] = lambda _: None,
 ) -> Iterator[DecodeEvent]:
     """Decode one turn and record it.
 
@@ -153,7 +169,10 @@ def run(
         drafter_revision: commit of the drafter's files, where known.
         group_id: joins runs that belong together.
         owner: whose run it is, see `RunStart`.
-        began: told the run's id once its row is begun, before anything is decoded.
+        reuse: take what the prompt shares with the turn before from the cache; False reads all of
+            it, so that runs of one prompt begin alike.
+        began: told the run's id once its row is begun: before anything is decoded, or, where the
+            store failed then, at the end.
 
     Yields:
         The engine's events. When `Finished` comes, the run is in the store.
@@ -162,14 +181,13 @@ def run(
         RequestError, GenerationFailed: from the engine; the run is recorded as failed.
         StoreError: after `Finished`, so that no text is lost: the run could not be recorded.
     """
-    request = with_seed(request)
+    request = with_seed(request, loaded)
     revisions = (target_revision, drafter_revision)
     start = describe(loaded, request, source, revisions, group_id, owner=owner)
-    recording = Recording(store, start, loaded)
+    recording = Recording(store, start, loaded, began)
     try:
-        if began is not None and recording.run_id is not None:
-            began(recording.run_id)
-        with closing(closable(loaded.stream(request))) as events:
+        stream = loaded.stream(request) if reuse else _alone(loaded, request)
+        with closing(closable(stream)) as events:
             for event in events:
                 recording.add(event)
                 yield event
@@ -179,6 +197,13 @@ def run(
         raise
     if recording.problem is not None:
         raise recording.problem
+
+
+def _alone(loaded: LoadedPair, request: GenerationRequest) -> Iterator[DecodeEvent]:
+    """The run as the only lane of a race, which takes nothing from the turn before."""
+    with closing(closable(loaded.race([request]))) as lanes:
+        for _, event in lanes:
+            yield event
 
 
 def describe(
@@ -198,7 +223,7 @@ def describe(
         source: who asks.
         revisions: commits of the target's and the drafter's files, None where unknown.
         group_id: shared by the lanes of a race.
-        owner: whose run it is.
+        owner: whose run it is. A visitor may read the row: the address of a server is not in it.
     """
     drafting = request.mode == "dflash"
     sampling = request.sampling
@@ -208,7 +233,7 @@ def describe(
         target_revision=revisions[0],
         drafter_revision=revisions[1] if drafting else None,
         backend=loaded.backend,
-        device=loaded.device,
+        device=ON_SERVER if owner is not None and on_server(loaded) else loaded.device,
         dtype=loaded.dtype,
         mode=request.mode,
         rollback_kind=loaded.rollback_kind,
@@ -216,7 +241,7 @@ def describe(
         drafter_quantization=loaded.drafter_quantization if drafting else None,
         path=loaded.path,
         drafter_path=loaded.drafter_path if drafting else None,
-        policy=request.policy if drafting else None,
+        policy=request.policy if drafting and not on_server(loaded) else None,
         block_size=(request.block_size or loaded.block_size) if drafting else None,
         trained_block_size=loaded.block_size if drafting else None,
         temperature=float(sampling.temperature),
@@ -238,9 +263,12 @@ def describe(
 def where(loaded: LoadedPair, request: GenerationRequest) -> str:
     """Device, precision and path of a request's run, as "cpu, float32, static cache".
 
+    Of a server its engine and address, as "vLLM 0.32.0, gpu-box:8000".
     And what was spent so far on recording steps, where any are: "CUDA graphs, 0.8 s to start up".
     """
     start = describe(loaded, request, source="")
+    if start.on_server:
+        return f"{start.paths}, {start.device}"
     started_up = f", {loaded.startup_s:.1f} s to start up" if loaded.startup_s else ""
     return f"{start.device}, {start.precision}, {start.paths}{started_up}"
 
@@ -290,14 +318,19 @@ def drafter_effect(
     return f"{said}, and {fmean(lengths):.2f} with the whole one (runs in the log: {of})."
 
 
-def with_seed(request: GenerationRequest) -> GenerationRequest:
+def with_seed(request: GenerationRequest, loaded: LoadedPair | None = None) -> GenerationRequest:
     """The request with a seed drawn where it samples without one, so that it can be repeated.
 
-    Not for adaptive drafts: with a seed they would have to be fixed.
+    Not for adaptive drafts: with a seed they would have to be fixed. A server knows no such policy.
+
+    Args:
+        request: the turn.
+        loaded: what runs it, where that is known.
     """
     if request.sampling.greedy or request.sampling.seed is not None:
         return request
-    if request.mode == "dflash" and request.policy == "adaptive":
+    adaptive = request.mode == "dflash" and request.policy == "adaptive"
+    if adaptive and not (loaded is not None and on_server(loaded)):
         return request
     sampling = replace(request.sampling, seed=secrets.randbits(32))
     return replace(request, sampling=sampling)

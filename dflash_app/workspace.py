@@ -227,8 +227,10 @@ class Workspace:
         request: GenerationRequest,
         *,
         source: str,
+        group_id: str | None = None,
         owner: str | None = None,
-        began: Callable[[int], None] | None = None,
+        reuse: bool = True,
+        began: Callable[[int], None] = lambda _: None,
     ) -> Iterator[DecodeEvent]:
         """Decode one turn and record it in this workspace's store: see `session.run`.
 
@@ -244,7 +246,9 @@ class Workspace:
             source=source,
             target_revision=target,
             drafter_revision=drafter,
+            group_id=group_id,
             owner=owner,
+            reuse=reuse,
             began=began,
         )
 
@@ -262,7 +266,12 @@ class Workspace:
         return self.race_lanes(lanes, source=source, owner=owner)
 
     def race_lanes(
-        self, lanes: Sequence[RaceLane], *, source: str = "race", owner: str | None = None
+        self,
+        lanes: Sequence[RaceLane],
+        *,
+        source: str = "race",
+        group_id: str | None = None,
+        owner: str | None = None,
     ) -> Iterator[tuple[int, DecodeEvent]]:
         """Decode several lanes and record them in this workspace's store: see `race.race`.
 
@@ -270,7 +279,7 @@ class Workspace:
             RequestError: it is more than a visitor of a public page may ask for.
         """
         check_limits([lane.request for lane in lanes], self.settings.public)
-        return race(lanes, self.store, source=source, owner=owner)
+        return race(lanes, self.store, source=source, group_id=group_id, owner=owner)
 
     def revisions(self, name: str) -> tuple[str | None, str | None]:
         """The commits of a pair's target and drafter that are on this machine, None = unknown.

@@ -4,8 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dflash_app.engine.protocol import LoadedPair, LoadOptions
-from dflash_app.errors import LoadError
-from dflash_app.events import DecodeEvent, Finished, FinishReason, PrefillDone, StepDone, TextDelta
+from dflash_app.errors import LoadError, RequestError
+from dflash_app.events import (
+    DecodeEvent,
+    Finished,
+    FinishReason,
+    PrefillDone,
+    ServerCounts,
+    StepDone,
+    TextDelta,
+    TokensArrived,
+)
 from dflash_app.registry.pair import Pair
 from dflash_app.request import GenerationRequest, Message
 
@@ -34,6 +43,25 @@ def script_of(
         )
         events.append(TextDelta("".join(chr(ord("a") + token_id % 26) for token_id in block)))
     return [*events, Finished(reason, elapsed_s)]
+
+
+def server_script_of(
+    *chunks: tuple[int, ...],
+    counts: ServerCounts | None = None,
+    tell_ids: bool = True,
+    reason: FinishReason = "stop",
+) -> list[DecodeEvent]:
+    """A run on a server that sends `chunks`, a letter for each token.
+
+    The first arrives after 0.5 s and each further one 0.25 s later.
+    """
+    events: list[DecodeEvent] = []
+    elapsed_s = 0.25
+    for chunk in chunks:
+        elapsed_s += 0.25
+        events.append(TokensArrived(len(chunk), chunk if tell_ids else (), elapsed_s))
+        events.append(TextDelta("".join(chr(ord("a") + token_id % 26) for token_id in chunk)))
+    return [*events, *([counts] if counts else []), Finished(reason, elapsed_s + 0.01)]
 
 
 @dataclass
@@ -101,6 +129,40 @@ class ScriptedPair:
                         del pending[lane]
                         continue
                     event = pending[lane].pop(0)
+                    if isinstance(event, BaseException):
+                        raise event
+                    yield lane, event
+        except GeneratorExit:
+            self.was_closed_early = True
+            raise
+
+
+@dataclass
+class ScriptedServerPair(ScriptedPair):
+    """A LoadedPair on a server, as `plugins.remote` makes it: lanes run one after the other."""
+
+    backend: str = "remote"
+    device: str = "gpu-box:8000"
+    dtype: str = "server"
+    rollback_kind: str = "server"
+    path: str = "vLLM 0.32.0"
+    drafter_path: str | None = "vLLM 0.32.0"
+    block_size: int | None = None
+    context_length: int = 4096
+
+    def next_logits(
+        self, request: GenerationRequest, output_ids: Sequence[int], candidates: Sequence[int]
+    ) -> tuple[float, ...]:
+        raise RequestError("A server tells no logits.")
+
+    def memory_bytes(self) -> int:
+        return 0
+
+    def _play(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, DecodeEvent]]:
+        self.requests.extend(requests)
+        try:
+            for lane in range(len(requests)):
+                for event in self.scripts[lane]:
                     if isinstance(event, BaseException):
                         raise event
                     yield lane, event

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from dflash_app.engine.worker import Worker
 from dflash_app.errors import GenerationFailed, LoadError, PairNotReady, RequestError
 from dflash_app.plugins import load_plugins
 from dflash_app.race import LaneSpec, RaceLane
+from dflash_app.registry.custom import new_pair, read_server
 from dflash_app.registry.load import load_registry
 from dflash_app.registry.pair import Pair
 from dflash_app.request import Mode
@@ -22,7 +23,14 @@ from dflash_app.store.runs import Store
 from dflash_app.workspace import Workspace
 from tests.engine.scripted import ScriptedModels
 from tests.engine.tiny_tokenizers import chat_tokenizer
-from tests.fakes import ScriptedBackend, ScriptedPair, ask, script_of
+from tests.fakes import (
+    ScriptedBackend,
+    ScriptedPair,
+    ScriptedServerPair,
+    ask,
+    script_of,
+    server_script_of,
+)
 
 ROW = """
   - name: {name}
@@ -90,6 +98,21 @@ class ThreadsBackend:
         )
 
 
+@dataclass
+class ServerBackend:
+    """Pairs on servers, which share no thread."""
+
+    notes: list[str]
+    name: str = "remote"
+
+    def unavailable_reason(self) -> None:
+        return None
+
+    def load(self, pair: Pair, options: LoadOptions) -> ScriptedServerPair:
+        self.notes.append(f"reach {pair.name}")
+        return ScriptedServerPair([server_script_of((1,), (2, 3))] * 2, name=pair.name)
+
+
 @pytest.fixture
 def backend() -> ScriptedBackend:
     return ScriptedBackend()
@@ -115,9 +138,16 @@ def workspace(settings: Settings, backend: ScriptedBackend) -> Iterator[Workspac
             plugins=load_plugins(settings),
             store=Store(None),
             store_problem=None,
-            _backends={"script": backend, "alone": AloneBackend(), "threads": ThreadsBackend()},
+            _backends={
+                "script": backend,
+                "alone": AloneBackend(),
+                "threads": ThreadsBackend(),
+                "remote": ServerBackend(notes=backend.events),
+            },
         )
     ) as opened:
+        for name in ("served", "other-server"):
+            opened.add_pair(new_pair(name, read_server(f"http://{name}/v1", "t"), None))
         yield opened
 
 
@@ -224,3 +254,52 @@ def test_a_backend_that_holds_one_pair_refuses_two(workspace: Workspace) -> None
         events = list(workspace.race_lanes(lanes))
     assert {index for index, _ in events} == {0, 1}
     assert len({run.start.group_id for run in workspace.store.list_runs()}) == 1
+
+
+def test_a_server_is_reached_without_any_file_and_its_runs_are_recorded(
+    workspace: Workspace, backend: ScriptedBackend
+) -> None:
+    assert workspace.state("served").status == "ready"
+    loaded = workspace.loaded("served")
+    assert list(workspace.run(loaded, ask(mode="ar"), source="chat"))
+    (run,) = workspace.store.list_runs()
+    assert (run.start.pair, run.start.backend, run.output) == ("served", "remote", "bcd")
+    assert (run.start.target_revision, run.start.policy) == (None, None)
+    assert workspace.loaded("served") is loaded
+    assert backend.events == ["reach served"]
+
+
+@pytest.mark.parametrize("wanted", [None, "script", "remote"])
+def test_servers_race_against_pairs_of_this_machine_which_stay_in_memory(
+    workspace: Workspace, backend: ScriptedBackend, wanted: str | None
+) -> None:
+    specs = [lane("served", "ar"), lane("threaded", "ar"), lane("other-server", "ar")]
+    with workspace.lanes(specs, None if wanted == "script" else wanted) as lanes:
+        assert [each.loaded.name for each in lanes] == ["served", "threaded", "other-server"]
+        held = lanes[1].loaded
+    assert backend.events == ["reach served", "reach other-server"]
+    assert workspace.loaded("threaded", replace(WHOLE, drafter=False)) is held
+    with workspace.lanes([lane("one", "ar"), lane("served", "ar")], wanted) as lanes:
+        assert [each.loaded.backend for each in lanes] == ["script", "remote"]
+
+
+def test_a_backend_that_a_lane_does_not_run_on_is_refused(workspace: Workspace) -> None:
+    for specs, backend in (
+        ([lane("served", "ar"), lane("served", "ar")], "script"),
+        ([lane("one", "ar"), lane("one")], "remote"),
+    ):
+        refused = pytest.raises(PairNotReady, match="does not run on")
+        with refused, workspace.lanes(specs, backend):
+            pass
+
+
+def test_two_servers_race_one_after_the_other(
+    workspace: Workspace, backend: ScriptedBackend
+) -> None:
+    specs = [lane("served", "ar"), lane("other-server", "ar")]
+    with workspace.lanes(specs, "remote") as lanes:
+        order = [index for index, _ in workspace.race_lanes(lanes)]
+    assert order == sorted(order)
+    assert set(order) == {0, 1}
+    assert len({run.start.group_id for run in workspace.store.list_runs()}) == 1
+    assert workspace.loaded("served", replace(WHOLE, drafter=False)) is lanes[0].loaded

@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -9,18 +10,26 @@ from dflash_app.engine.local import LocalPair
 from dflash_app.engine.protocol import LoadedPair
 from dflash_app.engine.worker import Worker
 from dflash_app.errors import GenerationFailed, StoreError
-from dflash_app.events import Finished
+from dflash_app.events import Finished, ServerCounts, TextDelta
 from dflash_app.metrics import RunMetrics, summarize
-from dflash_app.race import RaceLane, choose_baseline, race, seconds_saved, speedup, verdict
-from dflash_app.request import GenerationRequest, SamplingParams
+from dflash_app.race import (
+    RaceLane,
+    choose_baseline,
+    end_to_end_speedup,
+    race,
+    say_ratio,
+    seconds_saved,
+    speedup,
+)
+from dflash_app.request import GenerationRequest
 from dflash_app.store.runs import Store
+from dflash_app.verdict import verdict
 from tests.engine.scripted import ScriptedModels
 from tests.engine.tiny_tokenizers import chat_tokenizer
-from tests.fakes import ScriptedPair, ask, script_of
+from tests.fakes import ScriptedPair, ScriptedServerPair, ask, script_of, server_script_of
 
 AR = script_of((2,), (3,), (4,))
 DFLASH = script_of((2, 3), (4,), num_draft=3)
-WARM = SamplingParams(temperature=0.7)
 
 
 def lanes_of(pair: LoadedPair, *requests: GenerationRequest) -> list[RaceLane]:
@@ -102,6 +111,22 @@ def test_an_unknown_speed_gives_an_unknown_speedup(
     assert speedup(RunMetrics(decode_tok_s=baseline), RunMetrics(decode_tok_s=other)) is None
 
 
+def test_with_the_prompt_it_is_the_ratio_of_what_the_user_waits_for_a_token() -> None:
+    ar, dflash = RunMetrics(end_to_end_tok_s=20.0), RunMetrics(end_to_end_tok_s=30.0)
+    assert end_to_end_speedup(ar, dflash) == 1.5
+    assert end_to_end_speedup(RunMetrics(), dflash) is end_to_end_speedup(ar, RunMetrics()) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shorter_s", "said"),
+    [(3.468, 1.0, "3.47"), (3.468, 0.9, "3.5"), (12.34, 0.9, "12"), (0.873, 0.9, "0.87")],
+)
+def test_a_ratio_has_as_many_digits_as_the_shorter_run_can_carry(
+    ratio: float, shorter_s: float, said: str
+) -> None:
+    assert say_ratio(ratio, RunMetrics(total_s=4.0), RunMetrics(total_s=shorter_s)) == said
+
+
 def test_plain_decoding_is_what_the_others_are_held_against_wherever_it_stands() -> None:
     pair = ScriptedPair([])
     assert choose_baseline(lanes_of(pair, ask(), ask(mode="ar"), ask(mode="ar"))) == 1
@@ -115,109 +140,32 @@ def test_seconds_saved_are_those_of_the_same_tokens_at_the_baselines_speed() -> 
     assert seconds_saved(dflash, ar) == pytest.approx(-0.25)
     longer = summarize(script_of((2, 3), (4, 5), (6, 7), num_draft=3))
     assert seconds_saved(ar, longer) == pytest.approx(6 * 0.25 - 0.75)
+    late = replace(dflash, ttft_s=0.6)
+    assert seconds_saved(ar, late) == pytest.approx(0.15)  # the prompt's time counts too
     assert seconds_saved(ar, RunMetrics()) is None
     assert seconds_saved(RunMetrics(), dflash) is None
 
 
-def test_equal_outputs_are_identical_and_the_target_is_not_asked() -> None:
-    pair = ScriptedPair([])
-    found = verdict(pair, ask(), [1, 2, 3], [1, 2, 3])
-    assert found.identical
-    assert (found.position, found.num_compared) == (None, 3)
-    assert found.explanation == "Identical: 3 tokens."
-    assert pair.logit_calls == []
+def test_lanes_on_servers_are_recorded_with_what_the_servers_count(store: Store) -> None:
+    counts = ServerCounts("vLLM, this request", num_output_tokens=5, num_steps=2, num_accepted=2)
+    scripts = [server_script_of((1,), (2,)), server_script_of((1, 2), counts=counts)]
+    pair = ScriptedServerPair(scripts)
+    list(race(lanes_of(pair, ask(mode="ar"), ask()), store))
+    dflash, ar = store.list_runs()
+    assert (ar.token_ids, ar.output, ar.metrics.num_output_tokens) == ((1, 2), "bc", 2)
+    assert (ar.start.device, ar.start.path) == ("gpu-box:8000", "vLLM 0.32.0")
+    assert dflash.metrics == summarize(scripts[1])
+    assert (dflash.metrics.at_client, dflash.metrics.mean_acceptance_length) == (True, 2.0)
+    assert store.run_events(dflash.id) == [
+        event for event in scripts[1] if not isinstance(event, TextDelta)
+    ]
 
 
-@pytest.mark.parametrize(
-    ("precision", "logit", "near_tie", "words"),
-    [
-        ("float32", 5.5, False, "please report it"),
-        ("bfloat16", 5.5, False, "compare in float32, and please report it"),
-        ("float32", 5.0005, True, "near tie"),
-        ("bfloat16", 5.0625, True, "rounding noise of bfloat16"),
-        ("bfloat16", 5.25, False, "more than rounding in bfloat16"),
-        ("unknown", 5.0005, False, "more than rounding"),
-        ("int8 in float32", 5.25, True, "rounding noise of int8 in float32"),
-        ("int8 in bfloat16", 5.5, False, "more than rounding in int8 in bfloat16"),
-        ("nf4 in float32", 5.25, False, "more than rounding in nf4 in float32"),
-        ("nf4 in bfloat16", 5.0625, True, "rounding noise of nf4 in bfloat16"),
-    ],
-)
-def test_a_difference_is_judged_by_the_target_s_own_margin(
-    precision: str, logit: float, near_tie: bool, words: str
-) -> None:
-    quantization, _, dtype = precision.rpartition(" in ")
-    pair = ScriptedPair(
-        [], dtype=dtype, quantization=quantization or None, logits={2: logit, 9: 5.0}
-    )
-    found = verdict(pair, ask(), [1, 7, 2, 4], [1, 7, 9])
-    assert not found.identical
-    assert (found.position, found.token_a, found.token_b) == (2, 2, 9)
-    assert (found.text_a, found.text_b) == ("c", "j")
-    assert (found.logit_a, found.logit_b) == (logit, 5.0)
-    assert found.margin == pytest.approx(logit - 5.0)
-    assert found.near_tie is near_tie
-    assert words in found.explanation
-    assert "from token 3 on: 'c' against 'j'" in found.explanation
-    assert pair.logit_calls == [((1, 7), (2, 9))]
-
-
-@pytest.mark.parametrize(
-    ("logit", "near_tie", "words"),
-    [
-        (5.0625, True, "rounding noise of bfloat16"),
-        (5.5, False, "in float32 and one in bfloat16: other weights"),
-    ],
-)
-def test_lanes_of_two_precisions_are_judged_by_the_coarser_one(
-    logit: float, near_tie: bool, words: str
-) -> None:
-    pair = ScriptedPair([], logits={2: logit, 9: 5.0})
-    found = verdict(pair, ask(), [2], [9], other=ScriptedPair([], dtype="bfloat16"))
-    assert found.near_tie is near_tie
-    assert words in found.explanation
-    assert pair.logit_calls == [((), (2, 9))]
-
-
-def test_sampled_outputs_that_differ_are_no_fault() -> None:
-    pair = ScriptedPair([])
-    found = verdict(pair, ask(sampling=WARM), [1, 2], [1, 3])
-    assert not found.identical
-    assert (found.position, found.near_tie, found.margin) == (1, None, None)
-    assert "only their distribution is the same" in found.explanation
-    assert pair.logit_calls == []
-
-
-def test_sampled_outputs_that_agree_are_not_called_a_promise() -> None:
-    found = verdict(ScriptedPair([]), ask(sampling=WARM), [1, 2], [1, 2])
-    assert found.identical
-    assert "sampling does not promise" in found.explanation
-
-
-def test_after_a_cancel_only_the_common_prefix_is_compared() -> None:
-    found = verdict(ScriptedPair([]), ask(), [1, 2, 3], [1, 2], cancelled=True)
-    assert found.identical
-    assert "first 2 tokens are identical; a lane was cancelled" in found.explanation
-
-
-def test_after_a_cancel_a_difference_in_the_prefix_still_counts() -> None:
-    pair = ScriptedPair([], logits={2: 1.0, 3: 0.0})
-    found = verdict(pair, ask(), [1, 2, 3], [1, 3], cancelled=True)
-    assert (found.identical, found.position) == (False, 1)
-
-
-def test_a_lane_cancelled_before_its_first_token_leaves_nothing_to_compare() -> None:
-    found = verdict(ScriptedPair([]), ask(), [], [1, 2], cancelled=True)
-    assert (found.identical, found.num_compared) == (False, 0)
-    assert "Nothing to compare" in found.explanation
-
-
-@pytest.mark.parametrize("stop", [(), ("END",)])
-def test_an_output_that_goes_on_is_not_identical(stop: tuple[str, ...]) -> None:
-    found = verdict(ScriptedPair([]), ask(stop=stop), [1, 2], [1, 2, 3])
-    assert (found.identical, found.position) == (False, 2)
-    assert (found.token_a, found.token_b, found.text_b) == (None, 3, "d")
-    assert "one output goes on" in found.explanation
+def test_tokens_that_arrive_together_are_saved_seconds_too() -> None:
+    ar = summarize(server_script_of((1,), (2,), (3,), (4,)))
+    dflash = summarize(server_script_of((1, 2), (3, 4)))
+    assert (ar.tpot_s, dflash.tpot_s, dflash.decode_s) == (0.25, 0.125, 0.25)
+    assert seconds_saved(ar, dflash) == 0.25
 
 
 def test_the_real_engine_races_into_the_store_and_is_judged_identical(store: Store) -> None:
@@ -228,7 +176,8 @@ def test_the_real_engine_races_into_the_store_and_is_judged_identical(store: Sto
         assert ar.output == dflash.output != ""
         assert ar.metrics.mean_acceptance_length is None
         assert dflash.metrics.mean_acceptance_length is not None
-        assert verdict(pair, requests[0], ar.token_ids, dflash.token_ids).identical
+        ids, texts = (ar.token_ids, dflash.token_ids), (ar.output, dflash.output)
+        assert verdict(pair, requests[0], *ids, texts=texts).identical
 
 
 def test_leaving_a_race_of_the_real_engine_frees_its_worker(store: Store) -> None:

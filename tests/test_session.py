@@ -16,7 +16,7 @@ from dflash_app.request import SamplingParams
 from dflash_app.session import drafter_effect, experiments, run, where
 from dflash_app.store.records import RunRecord
 from dflash_app.store.runs import Store
-from tests.fakes import ScriptedPair, ask, script_of
+from tests.fakes import ScriptedPair, ScriptedServerPair, ask, script_of, server_script_of
 
 
 @pytest.fixture
@@ -224,6 +224,9 @@ def test_adaptive_drafts_get_no_seed_as_none_would_repeat_them(store: Store) -> 
     list(run(pair, store, ask(sampling=sampled, policy="adaptive"), source="chat"))
     list(run(pair, store, ask(sampling=sampled, policy="adaptive", mode="ar"), source="chat"))
     assert [request.sampling.seed is None for request in pair.requests] == [True, False]
+    served = ScriptedServerPair([server_script_of((1,), (2,))])
+    list(run(served, store, ask(sampling=sampled, policy="adaptive"), source="chat"))
+    assert store.list_runs()[0].start.seed is not None  # a server knows no such policy
 
 
 def test_a_given_seed_is_kept_and_greedy_needs_none(store: Store) -> None:
@@ -327,3 +330,31 @@ def test_the_record_says_how_the_run_was_decoded_in_the_end(store: Store) -> Non
 def test_what_recording_steps_took_is_told_beside_the_path() -> None:
     pair = ScriptedPair([], path="CUDA graphs", drafter_path="CUDA graphs", startup_s=0.83)
     assert where(pair, ask()) == "cpu, float32, CUDA graphs, 0.8 s to start up"
+
+
+def test_a_visitor_is_not_told_where_a_server_stands(store: Store) -> None:
+    for owner in (None, "visitor-1"):
+        pair = ScriptedServerPair([server_script_of((1,), (2,))])
+        list(run(pair, store, ask(policy="adaptive"), source="chat", owner=owner))
+    visited, own = store.list_runs()
+    assert (own.start.device, visited.start.device) == ("gpu-box:8000", "server")
+    assert (own.start.place, own.start.policy) == ("remote, gpu-box:8000", None)
+    assert "gpu-box" not in str(visited)
+
+
+def test_a_run_on_a_server_says_engine_and_address() -> None:
+    assert where(ScriptedServerPair([]), ask()) == "vLLM 0.32.0, gpu-box:8000"
+
+
+def test_the_tokens_of_a_server_are_saved_while_they_arrive(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dflash_app.session, "PROGRESS_INTERVAL_S", 0.0)
+    script = server_script_of((1,), (2, 3))
+    with closing(run(ScriptedServerPair([script]), store, ask(), source="chat")) as events:
+        for event in events:
+            if isinstance(event, TextDelta) and event.text == "cd":
+                break
+        assert (only(store).output, only(store).token_ids) == ("bcd", (1, 2, 3))
+    record = only(store)
+    assert (record.finish_reason, record.metrics.num_output_tokens) == ("cancelled", 3)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dflash_app.engine.protocol import Backend, SupportTeller
 from dflash_app.errors import BackendUnavailable, PairNotReady
 from dflash_app.hub.cache import PairState, pair_state
-from dflash_app.registry.pair import Pair
+from dflash_app.registry.pair import REMOTE_BACKEND, Pair
 
 ON_APPLE_SILICON = "mlx"
 """The backend that is taken there first; elsewhere the order of the pair's row counts."""
@@ -63,7 +63,8 @@ def choose_backend(pair: Pair, backends: Backends, wanted: str | None) -> Backen
 
 
 def _named(pair: Pair, backends: Backends) -> list[str]:
-    names = [name for name in pair.backends or backends if name in backends]
+    any_here = [name for name in backends if name != REMOTE_BACKEND]
+    names = [name for name in pair.backends or any_here if name in backends]
     on_apple_silicon = sys.platform == "darwin" and platform.machine() == "arm64"
     return sorted(names, key=lambda name: on_apple_silicon and name != ON_APPLE_SILICON)
 
@@ -75,6 +76,11 @@ def _unsupported_by(backend: Backend[Pair], pair: Pair, state: PairState) -> str
 
 
 def _no_backend(pair: Pair) -> str:
+    if pair.remote:
+        return (
+            f"Pair {pair.name!r} is on a server, which the plugin 'remote' of this app reaches: "
+            "bring that plugin back (`dflash-app doctor` says what became of it)."
+        )
     engines = ", ".join(pair.backends) or "no backend"
     return (
         f"Pair {pair.name!r} runs on {engines}, which this app does not have: choose another pair "

@@ -18,6 +18,9 @@ torch: "nf4" (NormalFloat, blocks of 64) and "int8" (one scale a row). mlx: "4bi
 (affine, groups of 64, embeddings included). Each backend refuses what is the other's.
 """
 
+ON_SERVER = "server"
+"""`dtype` and `rollback_kind` of a pair that runs on a server, which tells neither."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -238,7 +241,10 @@ class LoadedPair(Protocol):
         """
 
     def race(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, DecodeEvent]]:
-        """Decode several requests as lanes under a fair clock; yields (lane, event)."""
+        """Decode several requests as lanes under a fair clock; yields (lane, event).
+
+        A server's lanes run one after the other.
+        """
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
         """Each token as printable text, for showing one by one."""
@@ -249,13 +255,22 @@ class LoadedPair(Protocol):
         output_ids: Sequence[int],
         candidates: Sequence[int],
     ) -> tuple[float, ...]:
-        """The target's logits of `candidates` after the request's prompt and `output_ids`."""
+        """The target's logits of `candidates` after the request's prompt and `output_ids`.
+
+        Raises:
+            RequestError: the pair is on a server, which tells none.
+        """
 
     def memory_bytes(self) -> int:
         """Bytes held in weights."""
 
     def close(self) -> None:
         """Stop the worker and free the weights."""
+
+
+def on_server(loaded: LoadedPair) -> bool:
+    """Whether a server runs the pair: its lanes race one after the other, it tells no logits."""
+    return loaded.rollback_kind == ON_SERVER
 
 
 @dataclass(frozen=True, slots=True)

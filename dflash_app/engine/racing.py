@@ -1,10 +1,13 @@
-"""Lanes of one pair, or of several that share a thread, as one job under the fair clock."""
+"""Lanes of one pair, or of several that share a thread, as one job under the fair clock.
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+Lanes on servers run one after the other, behind those of this machine.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Protocol, cast, runtime_checkable
 
 from dflash_app.engine.fair_clock import Stopwatch, interleave
-from dflash_app.engine.protocol import LoadedPair
+from dflash_app.engine.protocol import LoadedPair, on_server
 from dflash_app.engine.worker import Job, Worker
 from dflash_app.errors import RequestError
 from dflash_app.events import DecodeEvent
@@ -42,7 +45,7 @@ def race_lanes(lanes: Sequence[Lane]) -> Iterator[tuple[int, DecodeEvent]]:
 
     Args:
         lanes: each a loaded pair and a request; pairs beside the first were loaded on its thread
-            (`protocol.BesideLoader`).
+            (`protocol.BesideLoader`), or are on servers.
 
     Yields:
         (lane, event): its index, and what happened to it.
@@ -51,6 +54,31 @@ def race_lanes(lanes: Sequence[Lane]) -> Iterator[tuple[int, DecodeEvent]]:
         RequestError: for any of the requests, or the pairs do not share a thread.
         GenerationFailed: while iterating.
     """
+    pairs = {id(pair): pair for pair, _ in lanes}
+    if len(pairs) == 1:
+        return _race_here(lanes)
+    places = [id(pair) if on_server(pair) else None for pair, _ in lanes]
+    order = sorted(dict.fromkeys(places), key=lambda place: place is not None)
+    groups = [[index for index, each in enumerate(places) if each == place] for place in order]
+    races = [_race_here([lanes[index] for index in group]) for group in groups]
+    return _one_after_the_other(list(zip(groups, races, strict=True)))
+
+
+def _one_after_the_other(
+    races: Sequence[tuple[Sequence[int], Iterator[tuple[int, DecodeEvent]]]],
+) -> Iterator[tuple[int, DecodeEvent]]:
+    """Races of a few lanes each, their lanes numbered as in the whole."""
+    try:
+        for group, events in races:
+            for lane, event in events:
+                yield group[lane], event
+    finally:
+        for _, events in races:
+            cast("Generator[tuple[int, DecodeEvent]]", events).close()
+
+
+def _race_here(lanes: Sequence[Lane]) -> Iterator[tuple[int, DecodeEvent]]:
+    """Lanes of one pair, or of pairs that share a thread."""
     pairs = list({id(pair): pair for pair, _ in lanes}.values())
     if len(pairs) == 1 and not isinstance(pairs[0], Entrant):
         return pairs[0].race([request for _, request in lanes])

@@ -7,7 +7,13 @@ from pydantic import ValidationError
 
 from dflash_app.errors import RegistryError
 from dflash_app.registry.load import explain
-from dflash_app.registry.pair import EMBEDDED_PATHS, UNKNOWN_FAMILY, ModelRef, Pair
+from dflash_app.registry.pair import (
+    EMBEDDED_PATHS,
+    REMOTE_BACKEND,
+    UNKNOWN_FAMILY,
+    ModelRef,
+    Pair,
+)
 
 NO_FOLDERS = (
     "This page takes repository ids only, because other machines can reach it: add a folder with "
@@ -34,6 +40,11 @@ def read_ref(
         raise RegistryError(
             f"The {role} is missing: give a repository id such as Qwen/Qwen3-8B or a folder."
         )
+    if text.lower().startswith(("http://", "https://")) and "huggingface.co" not in text:
+        raise RegistryError(
+            f"The {role} {_short(text)} is an address: add a server on the Servers tab or with "
+            "`dflash-app servers add`, or give a repository id such as Qwen/Qwen3-8B."
+        )
     said = {"revision": revision or None}
     if text in EMBEDDED_PATHS:
         said["path"] = text
@@ -53,10 +64,27 @@ def read_ref(
         raise _refused(f"The {role} cannot be used", error) from error
 
 
+def read_server(url: str, model: str, *, role: str = "target") -> ModelRef:
+    """A model on a server, by what a user typed.
+
+    Args:
+        url: base address, `http://gpu-box:8000/v1`; without user and password.
+        model: the name that the server gives it.
+        role: "target" or "drafter", for the message.
+
+    Raises:
+        RegistryError: a value is not allowed.
+    """
+    try:
+        return ModelRef.model_validate({"server": url.strip(), "model": model.strip()})
+    except ValidationError as error:
+        raise _refused(f"The {role} cannot be used", error) from error
+
+
 def new_pair(
     name: str,
     target: ModelRef,
-    drafter: ModelRef,
+    drafter: ModelRef | None,
     *,
     title: str | None = None,
     family: str = UNKNOWN_FAMILY,
@@ -65,9 +93,9 @@ def new_pair(
     """A row for the user's registry.
 
     Args:
-        name: unique over all registries; empty makes one from the drafter's.
+        name: unique over all registries; empty makes one from the drafter's, or the target's.
         target: the model that decides.
-        drafter: the model that drafts.
+        drafter: the model that drafts, on a server where the target is; None only there.
         title: for people; None takes the name.
         family: the target's `model_type` where it is known.
         block_size: the drafter's, where it is known.
@@ -75,7 +103,7 @@ def new_pair(
     Raises:
         RegistryError: a value is not allowed.
     """
-    name = name.strip() or suggest_name(drafter)
+    name = name.strip() or suggest_name(drafter or target)
     row = {
         "name": name,
         "title": (title or "").strip() or name,
@@ -83,6 +111,7 @@ def new_pair(
         "target": target,
         "drafter": drafter,
         "block_size": block_size,
+        "backends": (REMOTE_BACKEND,) if target.server is not None else (),
     }
     try:
         return Pair.model_validate(row)
@@ -90,9 +119,9 @@ def new_pair(
         raise _refused("The pair cannot be added", error) from error
 
 
-def suggest_name(drafter: ModelRef) -> str:
-    """A name that the registry allows, from the end of the drafter's."""
-    last = re.split(r"[/\\:]", drafter.source.rstrip("/\\"))[-1].lower()
+def suggest_name(ref: ModelRef) -> str:
+    """A name that the registry allows, from the end of a model's, or from what a server serves."""
+    last = re.split(r"[/\\:]", (ref.model or ref.source).rstrip("/\\"))[-1].lower()
     return re.sub(r"[^a-z0-9._-]+", "-", last).lstrip("._-")[:64] or "my-pair"
 
 

@@ -6,11 +6,17 @@ None means that the sources do not tell; nothing is guessed. A model's own confi
 import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 EMBEDDED_PATHS = ("embedded:target", "embedded:drafter")
 """Paths that stand for the pair that ships with the app."""
+
+REMOTE_BACKEND = "remote"
+"""The backend of pairs whose models are on a server."""
+
+MAX_SERVER_CHARS = 500
 
 UNKNOWN_FAMILY = "unknown"
 """Family of a target that nobody has looked at yet."""
@@ -45,6 +51,23 @@ def _path(text: str) -> str:
     return text
 
 
+def _server(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or " " in text or len(text) > MAX_SERVER_CHARS:
+        raise ValueError(f"use an address of at most {MAX_SERVER_CHARS} characters, all ASCII")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("use an address such as http://gpu-box:8000/v1") from error
+    if parts.scheme not in ("http", "https") or not host or "\\" in text:
+        raise ValueError("use an address such as http://gpu-box:8000/v1, by http or https")
+    if "@" in parts.netloc:
+        raise ValueError("remove user and password: keys belong in the environment or keyring")
+    if "?" in text or "#" in text:
+        raise ValueError("remove what follows '?' or '#': only the base address belongs here")
+    return text.rstrip("/")
+
+
 def _text(text: str) -> str:
     if not text.strip() or not text.isprintable() or len(text) > 1000:
         raise ValueError("use 1 to 1000 printable characters on one line")
@@ -61,6 +84,7 @@ Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 RepoId: TypeAlias = Annotated[str, AfterValidator(_repo)]
 Revision: TypeAlias = Annotated[str, AfterValidator(_revision)]
 ModelPath: TypeAlias = Annotated[str, AfterValidator(_path)]
+ServerUrl: TypeAlias = Annotated[str, AfterValidator(_server)]
 Text: TypeAlias = Annotated[str, AfterValidator(_text)]
 Language: TypeAlias = Annotated[str, AfterValidator(_language)]
 BlockSize: TypeAlias = Annotated[int, Field(ge=2, le=64)]
@@ -69,15 +93,23 @@ BlockSize: TypeAlias = Annotated[int, Field(ge=2, le=64)]
 class Row(BaseModel):
     """Base of everything in a registry file: no conversions, no unknown keys, no changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # an address may hold a password that does not belong there
+    )
 
 
 class ModelRef(Row):
-    """Where a model is: exactly one of `repo` and `path`.
+    """Where a model is: exactly one of `repo`, `path` and `server`.
 
     Attributes:
         repo: Hugging Face repository id.
         path: `embedded:target`, `embedded:drafter`, or an absolute folder of the user's.
+        server: base address of an OpenAI-compatible server that runs it, without a final "/".
+        model: the name that `server` gives it.
         revision: commit of `repo`; None takes what its main branch points to.
         licence: as its card states it.
         gated: True where a licence must be accepted before the download.
@@ -86,6 +118,8 @@ class ModelRef(Row):
 
     repo: RepoId | None = None
     path: ModelPath | None = None
+    server: ServerUrl | None = None
+    model: Text | None = None
     revision: Revision | None = None
     licence: Text | None = None
     gated: bool | None = None
@@ -93,16 +127,20 @@ class ModelRef(Row):
 
     @model_validator(mode="after")
     def _one_place(self) -> "ModelRef":
-        if (self.repo is None) == (self.path is None):
-            raise ValueError("give exactly one of 'repo' and 'path'")
-        if self.path is not None and self.revision is not None:
-            raise ValueError("a 'path' has no 'revision': remove it")
+        if [self.repo, self.path, self.server].count(None) != 2:
+            raise ValueError("give exactly one of 'repo', 'path' and 'server'")
+        if self.repo is None and self.revision is not None:
+            raise ValueError("only a 'repo' has a 'revision': remove it")
+        if self.server is not None and self.model is None:
+            raise ValueError("a 'server' needs 'model', the name that it serves: add it")
+        if self.server is None and self.model is not None:
+            raise ValueError("only a 'server' has a 'model': remove it")
         return self
 
     @property
     def source(self) -> str:
-        """The repository id, or the path."""
-        return self.repo or self.path or ""
+        """The repository id, the path, or the model and its server."""
+        return self.repo or self.path or f"{self.model} at {self.server}"
 
 
 class Sampling(Row):
@@ -201,6 +239,25 @@ class Pair(Row):
     benchmarks: tuple[Benchmark, ...] = ()
     notes: Text | None = None
     sources: tuple[Text, ...] = ()
+
+    @model_validator(mode="after")
+    def _servers_alone(self) -> "Pair":
+        refs = [ref for ref in (self.target, self.drafter) if ref is not None]
+        on_servers = [ref.server is not None for ref in refs]
+        if any(on_servers) and not all(on_servers):
+            raise ValueError("give target and drafter both a 'server', or neither")
+        if any(on_servers) != (REMOTE_BACKEND in self.backends) or (
+            any(on_servers) and self.backends != (REMOTE_BACKEND,)
+        ):
+            raise ValueError(
+                f"a pair on a server has backends: [{REMOTE_BACKEND}], and no other pair has it"
+            )
+        return self
+
+    @property
+    def remote(self) -> bool:
+        """Whether its models run on a server, so that nothing of it is on this machine."""
+        return self.target.server is not None
 
     @property
     def published(self) -> tuple[Published, ...]:

@@ -72,7 +72,8 @@ def propose(text: str, source: str, registry: Registry, home: Path) -> Proposal:
         home: the user's folder; a file is made in it for the check, and deleted.
 
     Raises:
-        RegistryError: it has an error (source and line named), holds a local path, or no pair.
+        RegistryError: it has an error (source and line named), holds a local path or a server, or
+            no pair.
     """
     data = text.encode()
     if len(data) > MAX_FILE_BYTES:
@@ -126,7 +127,7 @@ def take(proposal: Proposal, home: Path, bundled: Path) -> None:
 
 
 def _check_rows(new: Registry, registry: Registry, source: str) -> None:
-    """An update is from elsewhere: it may not point into this machine."""
+    """An update is from elsewhere: it may not point into this machine, or send prompts away."""
     if not new.bundled:
         raise RegistryError(f"{source} holds no pair: give a file in the registry's format.")
     known = {pair.name: pair for pair in registry.bundled}
@@ -135,7 +136,14 @@ def _check_rows(new: Registry, registry: Registry, source: str) -> None:
         if pair.target.path is not None and pair.name not in names:
             raise RegistryError(f"{source} lacks the app's own pair {pair.name!r}: add its row.")
     for pair in new.bundled:
-        paths = {ref.path for ref in (pair.target, pair.drafter) if ref and ref.path}
+        refs = [ref for ref in (pair.target, pair.drafter) if ref is not None]
+        servers = [ref.server for ref in refs if ref.server is not None]
+        if servers:
+            raise RegistryError(
+                f"{source}: pair {pair.name!r} is on a server ({servers[0]}), which would get your "
+                "prompts: an update has repositories only."
+            )
+        paths = {ref.path for ref in refs if ref.path is not None}
         if not paths:
             continue
         own = known.get(pair.name)

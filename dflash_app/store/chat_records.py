@@ -1,9 +1,9 @@
 """What a conversation holds, and how its rows are read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from dflash_app.errors import StoreCorrupt
@@ -23,6 +23,7 @@ class ReplyFigures:
     decode_tok_s: float | None
     ttft_s: float | None
     mean_acceptance_length: float | None
+    acceptance_shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Turn:
     Attributes:
         role: "user" or "assistant".
         content: the text; of a reply that is not through, what its run has saved so far.
-        created_at: when the question was asked, UTC.
+        created_at: when the question was asked, UTC; a reply has its question's.
         run_id: of a reply: its run; None where none was begun.
         finish_reason: of a reply: how its run ended, None while it goes on.
         figures: of a reply whose run is in the log.
@@ -46,9 +47,19 @@ class Turn:
     figures: ReplyFigures | None = None
 
     @property
+    def awaited(self) -> bool:
+        """True for a reply that is still to come, or to be ended."""
+        return self.role == "assistant" and self.finish_reason is None
+
+    @property
+    def under_way(self) -> bool:
+        """True for a reply that a run writes just now."""
+        return self.awaited and self.run_id is not None
+
+    @property
     def lost(self) -> bool:
         """True for a reply that no run has written."""
-        return self.role == "assistant" and self.run_id is None and self.finish_reason is None
+        return self.awaited and self.run_id is None
 
     @property
     def cut(self) -> bool:
@@ -71,12 +82,14 @@ class ChatHead:
         title: of the first message until the user renames it; "" before there is any.
         created_at: UTC.
         updated_at: when a message was sent last, UTC.
+        damaged: its row cannot be read: the times say nothing.
     """
 
     id: str
     title: str
     created_at: datetime
     updated_at: datetime
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +107,16 @@ class Chat:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def read_head(row: Mapping[str, Any]) -> ChatHead:
-    """A row of `chats` as a head.
-
-    Raises:
-        StoreCorrupt: a time in it cannot be read.
-    """
+def listed_head(row: Mapping[str, Any]) -> ChatHead:
+    """A row of `chats` as a head, a damaged one marked."""
     try:
-        created, updated = map(datetime.fromisoformat, (row["created_at"], row["updated_at"]))
-    except (ValueError, TypeError) as error:
-        raise StoreCorrupt(f"conversation {row['id']} is damaged: {error}") from error
-    return ChatHead(row["id"], row["title"], created, updated)
+        return _read_head(row)
+    except (ValueError, TypeError):
+        never = datetime.fromtimestamp(0, UTC)
+        return ChatHead(row["id"], str(row["title"]), never, never, damaged=True)
 
 
-def read_chat(row: Mapping[str, Any], turns: list[Mapping[str, Any]]) -> Chat:
+def read_chat(row: Mapping[str, Any], turns: Sequence[Mapping[str, Any]]) -> Chat:
     """A row of `chats` and its rows of `turns`, each joined with its run.
 
     Raises:
@@ -116,9 +125,17 @@ def read_chat(row: Mapping[str, Any], turns: list[Mapping[str, Any]]) -> Chat:
     try:
         settings = json.loads(row["settings"])
         read = tuple(_read_turn(turn) for turn in turns)
+        head = _read_head(row)
     except (ValueError, TypeError) as error:
-        raise StoreCorrupt(f"conversation {row['id']} is damaged: {error}") from error
-    return Chat(read_head(row), read, settings if isinstance(settings, dict) else {})
+        raise StoreCorrupt(
+            f"The conversation {row['id']} is damaged ({error}): delete it; the others are whole."
+        ) from error
+    return Chat(head, read, settings if isinstance(settings, dict) else {})
+
+
+def _read_head(row: Mapping[str, Any]) -> ChatHead:
+    created, updated = map(datetime.fromisoformat, (row["created_at"], row["updated_at"]))
+    return ChatHead(row["id"], row["title"], created, updated)
 
 
 def title_of(text: str) -> str:
@@ -137,6 +154,7 @@ def _read_turn(row: Mapping[str, Any]) -> Turn:
             row["decode_tok_s"],
             row["ttft_s"],
             row["mean_acceptance_length"],
+            bool(row["acceptance_shared"]),
         )
     return Turn(
         row["role"],

@@ -14,15 +14,16 @@ from dflash_app.store.chat_records import (
     Chat,
     ChatHead,
     Turn,
+    listed_head,
     read_chat,
-    read_head,
     title_of,
 )
-from dflash_app.store.records import storable
+from dflash_app.store.records import storable, time_text
 
 _TURNS = """
     SELECT turns.*, runs.output, runs.finish_reason AS run_end, runs.pair, runs.mode,
-        runs.num_output_tokens, runs.decode_tok_s, runs.ttft_s, runs.mean_acceptance_length
+        runs.num_output_tokens, runs.decode_tok_s, runs.ttft_s, runs.mean_acceptance_length,
+        runs.acceptance_shared
     FROM turns LEFT JOIN runs ON runs.id = turns.run_id
     WHERE chat_id = ? ORDER BY position
 """
@@ -67,8 +68,18 @@ class Chats:
         self._reading = reading
         self._writing = writing
 
-    def create(self, owner: str | None, settings: Mapping[str, Any] | None = None) -> str:
+    def create(
+        self,
+        owner: str | None,
+        settings: Mapping[str, Any] | None = None,
+        turns: Sequence[Turn] = (),
+    ) -> str:
         """Begin a conversation.
+
+        Args:
+            owner: whose.
+            settings: what was chosen for it.
+            turns: what it begins with.
 
         Returns:
             Its id.
@@ -84,10 +95,13 @@ class Chats:
                     "updated_at": now,
                 }
             )
+            self._insert(chat_id, 0, turns)
         return chat_id
 
     def list_heads(self, owner: str | None, *, text: str = "", limit: int = 200) -> list[ChatHead]:
         """List conversations that have a message, the one that was written in last first.
+
+        One whose row is damaged is listed as such.
 
         Args:
             owner: whose.
@@ -104,16 +118,29 @@ class Chats:
                 order_by="updated_at DESC, rowid DESC",
                 limit=limit,
             )
-            return [read_head(row) for row in rows]
+            return [listed_head(row) for row in rows]
+
+    def title(self, chat_id: str, owner: str | None) -> str | None:
+        """What the list calls a conversation, or None where the owner has none with this id."""
+        with self._reading():
+            row = self._db.execute(
+                "SELECT title FROM chats WHERE id = ? AND owner IS ?", [chat_id, owner]
+            ).fetchone()
+            return None if row is None else str(row[0])
 
     def load(self, chat_id: str, owner: str | None) -> Chat | None:
-        """A conversation with its turns, or None where the owner has none with this id."""
+        """A conversation with its turns, or None where the owner has none with this id.
+
+        Raises:
+            StoreCorrupt: it is damaged; the others are whole.
+        """
         with self._reading():
             found = self._db.table("chats").rows_where("id = ? AND owner IS ?", [chat_id, owner])
             row = next(found, None)
             if row is None:
                 return None
-            return read_chat(row, list(self._db.query(_TURNS, [chat_id])))
+            turns = list(self._db.query(_TURNS, [chat_id]))
+        return read_chat(row, turns)
 
     def rename(self, chat_id: str, owner: str | None, title: str) -> bool:
         """Give a conversation a title that stays; an empty one gives back that of its beginning.
@@ -123,13 +150,10 @@ class Chats:
         """
         title = storable(" ".join(title.split()))[:MAX_TITLE_CHARS]
         with self._writing():
-            row = {"title": title, "renamed": int(bool(title))}
-            if not title:
-                first = self._db.execute(
-                    "SELECT content FROM turns WHERE chat_id = ? AND position = 0", [chat_id]
-                ).fetchone()
-                row["title"] = title_of(first[0]) if first else ""
-            return self._update(chat_id, owner, row)
+            found = self._update(chat_id, owner, {"title": title, "renamed": int(bool(title))})
+            if found:
+                self._entitle(chat_id)
+            return found
 
     def delete(self, chat_id: str, owner: str | None) -> bool:
         """Delete a conversation with its turns; its runs stay in the log.
@@ -145,18 +169,16 @@ class Chats:
                 self._db.execute("DELETE FROM turns WHERE chat_id = ?", [chat_id])
         return bool(gone)
 
-    def save_settings(self, chat_id: str, owner: str | None, settings: Mapping[str, Any]) -> bool:
-        """Keep what was chosen for a conversation.
-
-        Returns:
-            Whether the owner has this conversation.
-        """
-        with self._writing():
-            return self._update(chat_id, owner, {"settings": _settings_text(settings)})
-
     def begin_reply(
-        self, chat_id: str, owner: str | None, num_kept: int, prompt: str
-    ) -> int | None:
+        self,
+        chat_id: str,
+        owner: str | None,
+        num_kept: int,
+        prompt: str,
+        *,
+        asked_at: datetime | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> datetime | None:
         """Write down a question, and a reply that is to come, after the first `num_kept` turns.
 
         What stood behind those is deleted: a question edited or answered again.
@@ -166,80 +188,89 @@ class Chats:
             owner: whose.
             num_kept: turns to keep.
             prompt: the user's message.
+            asked_at: when, with its zone; None for now. No two questions of a conversation are
+                asked in the same microsecond: it names this one to `link_run` and `withdraw`.
+            settings: what was chosen for the conversation; None leaves that as it is.
 
         Returns:
-            The reply's position, for `link_run`; None where the owner has no such conversation.
+            `asked_at`; None where the owner has no such conversation.
         """
-        now, prompt = _now(), storable(prompt)
+        asked_at = asked_at or datetime.now(UTC)
+        kept = {} if settings is None else {"settings": _settings_text(settings)}
         with self._writing():
-            if not self._update(chat_id, owner, {"updated_at": now}):
+            if not self._update(chat_id, owner, kept | {"updated_at": time_text(asked_at)}):
                 return None
             self._drop_turns(chat_id, num_kept)
-            turn: dict[str, Any] = {"chat_id": chat_id, "created_at": now}
-            question = turn | {"position": num_kept, "role": "user", "content": prompt}
-            reply = turn | {"position": num_kept + 1, "role": "assistant", "content": None}
-            self._db.table("turns").insert_all([question, reply])
-            if num_kept == 0:
-                self._db.execute(
-                    "UPDATE chats SET title = ? WHERE id = ? AND NOT renamed",
-                    [title_of(prompt), chat_id],
-                )
-        return num_kept + 1
+            pair = [Turn("user", prompt, asked_at), Turn("assistant", "", asked_at)]
+            self._insert(chat_id, num_kept, pair)
+        return asked_at
 
-    def link_run(self, chat_id: str, position: int, run_id: int, asked_at: datetime) -> None:
-        """Say which run writes the reply at `position`.
+    def link_run(self, chat_id: str, run_id: int, asked_at: datetime) -> None:
+        """Say which run writes the reply to the question of `asked_at`.
+
+        Where another has taken the question's place while the run waited for the device, nothing
+        happens.
 
         Args:
             chat_id: from `create`.
-            position: from `begin_reply`.
             run_id: from `Store.start_run`.
-            asked_at: `Turn.created_at` of its question: where another has taken the place while the
-                run waited for the device, nothing happens.
+            asked_at: from `begin_reply`.
         """
         with self._writing():
             self._db.execute(
-                "UPDATE turns SET run_id = ? WHERE chat_id = ? AND position = ? "
+                "UPDATE turns SET run_id = ? WHERE chat_id = ? AND role = 'assistant' "
                 "AND created_at = ? AND content IS NULL AND run_id IS NULL",
-                [run_id, chat_id, position, _text_of(asked_at)],
+                [run_id, chat_id, time_text(asked_at)],
             )
 
-    def truncate(self, chat_id: str, owner: str | None, num_kept: int) -> bool:
-        """Delete all turns but the first `num_kept`.
+    def withdraw(
+        self, chat_id: str, owner: str | None, asked_at: datetime, instead: Sequence[Turn] = ()
+    ) -> bool:
+        """Take out one question and its reply; what stands before and behind them stays.
+
+        Args:
+            chat_id: from `create`.
+            owner: whose.
+            asked_at: of the question.
+            instead: turns to stand in their place: those that `begin_reply` deleted.
 
         Returns:
-            Whether the owner has this conversation.
+            Whether the owner has this question in this conversation.
         """
         with self._writing():
-            found = self._update(chat_id, owner, {"updated_at": _now()})
-            if found:
-                self._drop_turns(chat_id, num_kept)
-        return found
+            found = self._db.execute(
+                "SELECT position FROM turns WHERE chat_id = ? AND role = 'user' AND created_at = ?",
+                [chat_id, time_text(asked_at)],
+            ).fetchone()
+            if not found or not self._update(chat_id, owner, {"updated_at": _now()}):
+                return False
+            first = found[0]
+            behind = "chat_id = ? AND position BETWEEN ? AND ?"
+            self._db.execute(f"DELETE FROM turns WHERE {behind}", [chat_id, first, first + 1])  # noqa: S608
+            # By way of negative numbers, as no two turns may meet in one place.
+            for shift in (f"-(position + {len(instead) - 2}) - 1", "-position - 1"):
+                self._db.execute(
+                    f"UPDATE turns SET position = {shift} "  # noqa: S608
+                    "WHERE chat_id = ? AND (position > ? OR position < 0)",
+                    [chat_id, first],
+                )
+            self._insert(chat_id, first, instead)
+            self._entitle(chat_id)
+        return True
 
     def put_back(
         self, chat_id: str, owner: str | None, num_kept: int, turns: Sequence[Turn]
     ) -> bool:
-        """Let turns that `begin_reply` has deleted stand behind the first `num_kept` again.
+        """Let turns stand behind the first `num_kept`, in the place of what stands there.
 
         Returns:
             Whether the owner has this conversation.
         """
-        rows = [
-            {
-                "chat_id": chat_id,
-                "position": position,
-                "role": turn.role,
-                "content": None if turn.lost else storable(turn.content),
-                "run_id": turn.run_id,
-                "finish_reason": turn.finish_reason,
-                "created_at": _text_of(turn.created_at),
-            }
-            for position, turn in enumerate(turns, start=num_kept)
-        ]
         with self._writing():
             found = self._update(chat_id, owner, {"updated_at": _now()})
             if found:
                 self._drop_turns(chat_id, num_kept)
-                self._db.table("turns").insert_all(rows)
+                self._insert(chat_id, num_kept, turns)
         return found
 
     def _update(self, chat_id: str, owner: str | None, row: Mapping[str, Any]) -> bool:
@@ -249,6 +280,33 @@ class Chats:
             [*row.values(), chat_id, owner],
         )
         return bool(changed.rowcount)
+
+    def _insert(self, chat_id: str, first: int, turns: Sequence[Turn]) -> None:
+        """Write turns from a position on; a reply that is not through takes its text later."""
+        self._db.table("turns").insert_all(
+            {
+                "chat_id": chat_id,
+                "position": position,
+                "role": turn.role,
+                "content": None if turn.awaited else storable(turn.content),
+                "run_id": turn.run_id,
+                "finish_reason": turn.finish_reason,
+                "created_at": time_text(turn.created_at),
+            }
+            for position, turn in enumerate(turns, start=first)
+        )
+        if first == 0:
+            self._entitle(chat_id)
+
+    def _entitle(self, chat_id: str) -> None:
+        """Call a conversation by its first message, unless its owner has named it."""
+        first = self._db.execute(
+            "SELECT content FROM turns WHERE chat_id = ? AND position = 0", [chat_id]
+        ).fetchone()
+        self._db.execute(
+            "UPDATE chats SET title = ? WHERE id = ? AND NOT renamed",
+            [title_of(first[0]) if first else "", chat_id],
+        )
 
     def _drop_turns(self, chat_id: str, num_kept: int) -> None:
         self._db.execute(
@@ -264,13 +322,20 @@ def take_replies(db: sqlite_utils.Database) -> None:
     db.execute(_TAKE_REPLIES)
 
 
+def expire_chats(db: sqlite_utils.Database, before: datetime) -> int:
+    """Delete conversations that were written in last before a time; call it in a transaction.
+
+    Returns:
+        How many.
+    """
+    old = db.execute("DELETE FROM chats WHERE updated_at < ?", [time_text(before)]).rowcount
+    db.execute("DELETE FROM turns WHERE chat_id NOT IN (SELECT id FROM chats)")
+    return old
+
+
 def _settings_text(settings: Mapping[str, Any]) -> str:
     return json.dumps(dict(settings))
 
 
 def _now() -> str:
-    return _text_of(datetime.now(UTC))
-
-
-def _text_of(when: datetime) -> str:
-    return when.isoformat(timespec="microseconds")
+    return time_text(datetime.now(UTC))

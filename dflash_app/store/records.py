@@ -10,6 +10,7 @@ from typing import Any, Literal
 import dflash_app
 from dflash_app.errors import StoreCorrupt
 from dflash_app.metrics import RunMetrics
+from dflash_app.registry.pair import REMOTE_BACKEND
 from dflash_app.store.fingerprint import hardware_fingerprint, library_versions
 
 _EXACT = (
@@ -31,14 +32,18 @@ class RunStart:
     Attributes:
         source: who asked: "chat", "race", "cli", "benchmark", "api".
         pair: its name in the registry.
+        backend: that ran it: "torch", "mlx", "remote".
+        device: "cpu", "cuda:0"; of a server its host and port, or for a visitor just "server".
+        dtype: what was computed in; "server" where a server did.
         target_revision: commit of the target's files, None where unknown.
         drafter_revision: commit of the drafter's files, None where unknown or absent.
         mode: "ar" or "dflash".
         rollback_kind: how the target's caches forgot rejected tokens; None where not recorded.
         quantization: what the target's weights were stored as where that is not `dtype`, else None.
         drafter_quantization: the same of the drafter.
-        path: how the target decoded: "static cache", "dynamic cache: recurrent layers"; None where
-            not recorded. Written again at the end, as a run may change it.
+        path: how the target decoded: "static cache", "dynamic cache: recurrent layers", or a
+            server's engine, "vLLM 0.32.0"; None where not recorded. Written again at the end, as a
+            run may change it.
         drafter_path: how the drafter drafted, likewise; None in AR.
         policy: "fixed" or "adaptive" drafts, as asked; None in AR and where not recorded.
         block_size: anchor included; None in AR.
@@ -87,12 +92,24 @@ class RunStart:
     hardware: dict[str, Any] = field(default_factory=hardware_fingerprint)
 
     @property
+    def on_server(self) -> bool:
+        """Whether a server ran it: what it computed in, and its steps, are not known."""
+        return self.backend == REMOTE_BACKEND
+
+    @property
     def precision(self) -> str:
         """What target and drafter were stored and computed in, as "nf4 in bfloat16"."""
         stored = f"{self.quantization} in {self.dtype}" if self.quantization else self.dtype
         if self.drafter_quantization:
             stored += f", drafter {self.drafter_quantization}"
         return stored
+
+    @property
+    def place(self) -> str:
+        """Backend, device and precision in one phrase; a server's precision is not known."""
+        return ", ".join(
+            (self.backend, self.device, *(() if self.on_server else (self.precision,)))
+        )
 
     @property
     def paths(self) -> str | None:
@@ -180,10 +197,10 @@ class RunFilter:
             values["text"] = f"%{_literal(storable(self.text[:MAX_TEXT_CHARS]))}%"
         if self.since is not None:
             conditions.append("started_at >= :since")
-            values["since"] = _time_text(self.since)
+            values["since"] = time_text(self.since)
         if self.until is not None:
             conditions.append("started_at < :until")
-            values["until"] = _time_text(self.until)
+            values["until"] = time_text(self.until)
         return " AND ".join(conditions), values
 
 
@@ -197,7 +214,7 @@ def start_row(start: RunStart) -> dict[str, Any]:
     row = {each.name: getattr(start, each.name) for each in fields(start)}
     for name in ("messages", "stop", "library_versions", "hardware"):
         row[name] = json.dumps(row[name])
-    return row | {"started_at": _time_text(start.started_at), "prompt": storable(start.prompt)}
+    return row | {"started_at": time_text(start.started_at), "prompt": storable(start.prompt)}
 
 
 def progress_row(output: str, token_ids: tuple[int, ...]) -> dict[str, Any]:
@@ -212,7 +229,7 @@ def finish_row(reason: RunEnd, metrics: RunMetrics, error: str | None) -> dict[s
         figures[name] = json.dumps(figures[name])
     return figures | {
         "finish_reason": reason,
-        "finished_at": _time_text(datetime.now(UTC)),
+        "finished_at": time_text(datetime.now(UTC)),
         "error": None if error is None else storable(error),
     }
 
@@ -253,6 +270,8 @@ def _read_metrics(row: Mapping[str, Any]) -> RunMetrics:
     for name in ("acceptance_by_position", "acceptance_histogram"):
         if name in known:
             known[name] = tuple(json.loads(known[name]))
+    for name in ("at_client", "acceptance_shared"):
+        known[name] = bool(known[name])
     return RunMetrics(**known)
 
 
@@ -260,7 +279,8 @@ def _read_time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _time_text(time: datetime) -> str:
+def time_text(time: datetime) -> str:
+    """A time as the store holds it."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")  # fixed width: sorts as text
 
 

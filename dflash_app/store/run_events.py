@@ -1,15 +1,24 @@
 """A run's events as one compressed value: what the microscope and the advisor read later.
 
-Prefill, steps and end are kept; the text is not, as the run's row has it.
+Prefill, steps and end are kept, of a server what arrived and what it counted; the text is not, as
+the run's row has it.
 """
 
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from dflash_app.errors import StoreCorrupt
-from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone
+from dflash_app.events import (
+    DecodeEvent,
+    Finished,
+    PrefillDone,
+    ServerCounts,
+    StepDone,
+    TokensArrived,
+)
 
 FORMAT = 1
 MAX_BYTES = 1 << 28
@@ -29,23 +38,26 @@ def encode_events(events: Iterable[DecodeEvent]) -> bytes | None:
     Returns:
         The value to store; None where nothing but text came.
     """
-    prefill: list[Any] | None = None
-    steps: list[list[Any]] = []
-    end: list[Any] | None = None
+    packed: dict[str, Any] = {"format": FORMAT, "prefill": None, "steps": [], "end": None}
     clock_us = 0
     for event in events:
         if isinstance(event, PrefillDone):
             clock_us = _us(event.elapsed_s)
             counts = (event.num_prompt_tokens, event.num_reused, event.token_id)
-            prefill = [*counts, _us(event.queue_s), clock_us]
+            packed["prefill"] = [*counts, _us(event.queue_s), clock_us]
         elif isinstance(event, StepDone):
-            steps.append(_pack_step(event, clock_us))
+            packed["steps"].append(_pack_step(event, clock_us))
             clock_us = _us(event.elapsed_s)
+        elif isinstance(event, TokensArrived):
+            row = [event.num_tokens, event.token_ids, _us(event.elapsed_s) - clock_us]
+            packed.setdefault("arrivals", []).append(row)
+            clock_us = _us(event.elapsed_s)
+        elif isinstance(event, ServerCounts):
+            packed["counts"] = asdict(event)
         elif isinstance(event, Finished):
-            end = [event.reason, _us(event.elapsed_s)]
-    if prefill is None and not steps and end is None:
+            packed["end"] = [event.reason, _us(event.elapsed_s)]
+    if not any(value for key, value in packed.items() if key != "format"):
         return None
-    packed = {"format": FORMAT, "prefill": prefill, "steps": steps, "end": end}
     return zlib.compress(json.dumps(packed, separators=(",", ":")).encode(), _LEVEL)
 
 
@@ -104,9 +116,19 @@ def _unpack(packed: dict[str, Any]) -> Iterator[DecodeEvent]:
             elapsed_s=clock_us / 1e6,
             note=note,
         )
+    for num_tokens, token_ids, took_us in packed.get("arrivals", ()):
+        clock_us += took_us
+        yield TokensArrived(num_tokens, tuple(token_ids), clock_us / 1e6)
+    if "counts" in packed:
+        yield _unpack_counts(packed["counts"])
     if packed["end"] is not None:
         reason, end_us = packed["end"]
         yield Finished(reason, end_us / 1e6)
+
+
+def _unpack_counts(counts: dict[str, Any]) -> ServerCounts:
+    several = ("accepted_by_position", "drafted_by_position", "histogram")
+    return ServerCounts(**counts | {name: tuple(counts[name]) for name in several})
 
 
 def _us(seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any, Self, cast
@@ -11,7 +12,8 @@ from sqlite_utils.db import NotFoundError
 from dflash_app.errors import StoreCorrupt, StoreError
 from dflash_app.events import DecodeEvent
 from dflash_app.metrics import RunMetrics
-from dflash_app.store.chats import Chats, take_replies
+from dflash_app.store.benchmarks import Benchmarks
+from dflash_app.store.chats import Chats, expire_chats, take_replies
 from dflash_app.store.connect import connect, store_errors, use_wal
 from dflash_app.store.lease import Lease, is_alive
 from dflash_app.store.overview import ALL_RUNS, Overview, readable
@@ -24,6 +26,7 @@ from dflash_app.store.records import (
     progress_row,
     read_record,
     start_row,
+    time_text,
 )
 from dflash_app.store.run_events import decode_events, encode_events
 from dflash_app.store.schema import migrate, schema_version
@@ -41,6 +44,7 @@ class Store:
 
     Attributes:
         path: the database file; None for a log that lives in memory only.
+        benchmarks: what each measures, and which runs are its own.
         chats: the conversations.
         overview: the runs as a table: any order, choices, which have ended.
     """
@@ -51,6 +55,9 @@ class Store:
         self._lease: Lease | None = None
         with store_errors(path):
             self._db = connect(path, busy_timeout_s)
+        self.benchmarks = Benchmarks(
+            self._db, self._reading, self._transaction, self._lease_name, self._is_alive
+        )
         self.chats = Chats(self._db, self._reading, self._transaction)
         self.overview = Overview(self._db, self._reading)
         try:
@@ -79,7 +86,7 @@ class Store:
         Returns:
             Its id, for the other methods.
         """
-        row = start_row(start) | {"lease": self._lease.name if self._lease else None}
+        row = start_row(start) | {"lease": self._lease_name()}
         with self._transaction():
             return cast(int, self._db.table("runs").insert(row, pk="id").last_pk)
 
@@ -202,6 +209,30 @@ class Store:
                 deleted += gone
         return deleted
 
+    def expire(self, before: datetime) -> tuple[int, int]:
+        """Delete what is old: runs that have ended, and conversations with their messages.
+
+        Runs of benchmarks stay with them; those of a public page's visitors go. Replies stay whose
+        conversation went on since.
+
+        Args:
+            before: of a run when it began, of a conversation when its last message came; with its
+                zone.
+
+        Returns:
+            (runs deleted, conversations deleted).
+        """
+        self.benchmarks.expire(before)
+        with self._transaction():
+            take_replies(self._db)
+            old = "started_at < :before AND finish_reason IS NOT NULL AND source != 'benchmark'"
+            num_runs = self._db.execute(
+                f"DELETE FROM runs WHERE {old}",  # noqa: S608
+                {"before": time_text(before)},
+            ).rowcount
+            self._db.execute("DELETE FROM run_events WHERE run_id NOT IN (SELECT id FROM runs)")
+            return num_runs, expire_chats(self._db, before)
+
     def mark_interrupted(self) -> int:
         """Mark unfinished runs whose process is gone; done at every opening.
 
@@ -227,7 +258,7 @@ class Store:
         leases = self._db.execute("SELECT DISTINCT lease FROM runs WHERE finish_reason IS NULL")
         marked = 0
         for (lease,) in leases.fetchall():
-            if lease is None or not is_alive(self.path, lease):
+            if lease is None or not self._is_alive(lease):
                 marked += self._db.execute(
                     "UPDATE runs SET finish_reason = 'interrupted' "
                     "WHERE finish_reason IS NULL AND lease IS ?",
@@ -236,6 +267,12 @@ class Store:
         if marked:
             take_replies(self._db)
         return marked
+
+    def _lease_name(self) -> str | None:
+        return self._lease.name if self._lease else None
+
+    def _is_alive(self, lease: str) -> bool:
+        return self.path is not None and is_alive(self.path, lease)
 
     def _update(self, run_id: int, row: dict[str, Any]) -> None:
         """Change a run's row; call inside a transaction."""

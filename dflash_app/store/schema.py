@@ -108,6 +108,45 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (chat_id, position)
         )""",
     ),
+    (
+        "ALTER TABLE runs ADD COLUMN at_client INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN acceptance_source TEXT",
+        "ALTER TABLE runs ADD COLUMN acceptance_shared INTEGER NOT NULL DEFAULT 0",
+    ),
+    (
+        """CREATE TABLE benchmarks (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            plan TEXT NOT NULL,
+            hardware TEXT NOT NULL,
+            library_versions TEXT NOT NULL,
+            app_version TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            finished_at TEXT,
+            lease TEXT,
+            launch TEXT,
+            owner TEXT,
+            shares_left INTEGER NOT NULL DEFAULT 0
+        )""",
+        """CREATE TABLE benchmark_questions (
+            benchmark_id INTEGER NOT NULL REFERENCES benchmarks (id) ON DELETE CASCADE,
+            dataset TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            question TEXT NOT NULL,
+            PRIMARY KEY (benchmark_id, dataset, position)
+        )""",
+        """CREATE TABLE benchmark_runs (
+            benchmark_id INTEGER NOT NULL REFERENCES benchmarks (id) ON DELETE CASCADE,
+            cell TEXT NOT NULL,
+            question_id TEXT NOT NULL,
+            repetition INTEGER NOT NULL,
+            turn INTEGER NOT NULL,
+            share INTEGER NOT NULL,
+            run_id INTEGER NOT NULL,
+            began_at REAL NOT NULL,
+            score REAL,
+            PRIMARY KEY (benchmark_id, cell, question_id, repetition, turn)
+        )""",
+    ),
 )
 """Append only: users' databases hold what an entry once made, so a change is a new entry."""
 

@@ -71,7 +71,7 @@ def decode_greedy(
 def mean_acceptance_length(decoded: Iterable[Decoded]) -> float | None:
     """1 + accepted / steps over several runs; None where no run had a step."""
     runs = list(decoded)
-    num_steps = sum(run.metrics.num_steps for run in runs)
+    num_steps = sum(run.metrics.num_steps or 0 for run in runs)
     if num_steps == 0:
         return None
     return 1 + sum(run.num_accepted for run in runs) / num_steps

@@ -10,6 +10,7 @@ import pytest
 from dflash_app.backends.choice import backends_for, choose_backend, unsupported_reason
 from dflash_app.errors import BackendUnavailable, PairNotReady
 from dflash_app.hub.cache import PairState
+from dflash_app.registry.custom import new_pair, read_server
 from dflash_app.registry.pair import ModelRef, Pair
 from tests.fakes import ScriptedBackend
 
@@ -83,3 +84,29 @@ def test_where_none_can_run_it_the_first_says_why() -> None:
     assert "vllm, which this app does not have" in str(
         unsupported_reason(pair("vllm"), BOTH, ready)
     )
+
+
+SERVED = new_pair("served", read_server("http://gpu-box/v1", "org/T"), None)
+
+
+def test_a_pair_on_a_server_runs_there_and_no_other_pair_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    known = {"torch": ScriptedBackend("torch"), "remote": ScriptedBackend("remote")}
+    assert backends_for(SERVED, known) == ["remote"]
+    assert choose_backend(SERVED, known, None) is known["remote"]
+    assert backends_for(pair(), known) == ["torch"]
+    with pytest.raises(PairNotReady, match="does not run on 'remote': use torch"):
+        choose_backend(pair(), known, "remote")
+    with pytest.raises(PairNotReady, match="does not run on 'torch': use remote"):
+        choose_backend(SERVED, known, "torch")
+
+
+def test_without_the_plugin_a_server_is_out_of_reach_and_the_cure_is_told() -> None:
+    state = PairState("ready", None, None, None)
+    told = unsupported_reason(SERVED, BOTH, state)
+    assert told is not None
+    assert "which the plugin 'remote' of this app reaches" in told
+    with pytest.raises(PairNotReady, match="`dflash-app doctor`"):
+        choose_backend(SERVED, BOTH, None)

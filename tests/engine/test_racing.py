@@ -15,7 +15,7 @@ from dflash_app.errors import GenerationFailed, RequestError
 from dflash_app.events import DecodeEvent, Finished, StepDone
 from tests.engine.scripted import Costs, FakeTime, ScriptedModels, output
 from tests.engine.tiny_tokenizers import chat_tokenizer
-from tests.fakes import ScriptedPair, ask, script_of
+from tests.fakes import ScriptedPair, ScriptedServerPair, ask, script_of, server_script_of
 
 TOKENIZER = chat_tokenizer()
 REQUEST = ask("How many?", max_new_tokens=24)
@@ -110,3 +110,25 @@ def test_a_pair_with_a_thread_of_its_own_kind_races_by_itself():
     pair = ScriptedPair([script_of((2,)), script_of((3,))])
     found = list(race_lanes([(pair, REQUEST), (pair, REQUEST)]))
     assert {index for index, _ in found} == {0, 1}
+
+
+def test_lanes_on_servers_run_one_after_the_other_behind_those_of_this_machine(host, guest):
+    one = ScriptedServerPair([server_script_of((1,), (2,))], name="one")
+    two = ScriptedServerPair([server_script_of((1, 2))], name="two")
+    lanes: list[tuple[LoadedPair, object]] = [(one, REQUEST), (host, REQUEST), (two, REQUEST)]
+    found = list(race_lanes([*lanes, (guest, REQUEST)]))
+    order = [index for index, _ in found]
+    here = len(order) - order[::-1].index(1), len(order) - order[::-1].index(3)
+    assert set(order[: max(here)]) == {1, 3}
+    assert order[max(here) :] == [0] * len(one.scripts[0]) + [2] * len(two.scripts[0])
+    assert events_of(found, 2) == two.scripts[0]
+
+
+def test_leaving_a_race_of_servers_leaves_the_one_that_runs(host):
+    server = ScriptedServerPair([server_script_of((1,), (2,))] * 2)
+    with closing(race_lanes([(host, REQUEST), (server, REQUEST), (server, REQUEST)])) as events:
+        for index, _ in events:
+            if index == 1:
+                break
+    assert server.was_closed_early
+    assert list(host.stream(REQUEST))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dflash_app.errors import RegistryError
-from dflash_app.registry.custom import new_pair, read_ref, suggest_name
+from dflash_app.registry.custom import new_pair, read_ref, read_server, suggest_name
 from dflash_app.registry.pair import ModelRef
 
 TARGET, DRAFTER = ModelRef(repo="Qwen/Qwen3-8B"), ModelRef(repo="me/My_Drafter")
@@ -85,3 +85,35 @@ def test_a_row_takes_what_is_given_and_the_registrys_rules_hold() -> None:
 )
 def test_a_name_is_made_from_the_drafters(source: dict[str, str], name: str) -> None:
     assert suggest_name(ModelRef.model_validate(source)) == name
+
+
+def test_a_server_is_its_address_and_the_name_that_it_serves() -> None:
+    ref = read_server(" https://gpu-box:8000/v1/ ", " Qwen/Qwen3-8B ")
+    assert (ref.server, ref.model) == ("https://gpu-box:8000/v1", "Qwen/Qwen3-8B")
+    pair = new_pair("", ref, None, title="Mine")
+    assert (pair.name, pair.remote, pair.backends, pair.drafter) == (
+        "qwen3-8b",
+        True,
+        ("remote",),
+        None,
+    )
+    assert new_pair("mine", ref, ref).drafter == ref
+    with pytest.raises(RegistryError, match="both a 'server', or neither"):
+        new_pair("mine", ref, DRAFTER)
+
+
+def test_what_is_wrong_with_a_server_is_told_without_its_password() -> None:
+    with pytest.raises(RegistryError, match="remove user and password") as refused:
+        read_server("http://me:hunter2@gpu-box/v1", "x", role="drafter")
+    assert "The drafter cannot be used" in str(refused.value)
+    assert "hunter2" not in f"{refused.value} {refused.value.__cause__}"
+    with pytest.raises(RegistryError, match="1 to 1000 printable characters"):
+        read_server("http://gpu-box/v1", " ")
+
+
+def test_an_address_in_the_place_of_a_model_leads_to_the_servers() -> None:
+    for text in ("http://gpu-box:8000/v1", "HTTPS://gpu-box"):
+        with pytest.raises(RegistryError, match="`dflash-app servers add`"):
+            read_ref(text)
+    with pytest.raises(RegistryError, match="without the hub's address"):
+        read_ref("https://huggingface.co/org/model")

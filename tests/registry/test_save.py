@@ -141,3 +141,13 @@ def test_a_link_stays_a_link(file: Path, tmp_path: Path) -> None:
     append_pair(file, _pair())
     assert file.is_symlink()
     assert len(load_registry([real]).pairs) == 3
+
+
+def test_a_server_reads_back_as_it_was_and_survives_other_rows(file: Path) -> None:
+    ref = ModelRef(server="http://gpu-box:8000/v1", model="org/T: the best")
+    served = _pair("served", target=ref, drafter=ref, backends=("remote",))
+    append_pair(file, served)
+    append_pair(file, _pair())
+    assert load_registry([file]).pairs == (served, _pair())
+    remove_pair(file, "mine")
+    assert load_registry([file]).get("served") == served

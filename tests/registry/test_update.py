@@ -149,3 +149,16 @@ def test_where_the_folder_cannot_be_written_the_one_before_stays(
         take(proposal, blocked, bundled)
     with pytest.raises(RegistryError, match="cannot be written"):
         propose(NEW, "s", load_registry([bundled]), blocked)
+
+
+def test_an_update_sends_no_prompts_to_a_server_and_the_users_own_stay(
+    registry: Registry, home: Path, bundled: Path, user: Path
+) -> None:
+    server = "server: 'http://else.where/v1', model: x"
+    text = NEW.replace("target: {repo: org/d}", f"target: {{{server}}}, backends: [remote]")
+    with pytest.raises(RegistryError, match=r"'fresh' is on a server \(http://else.where/v1\)"):
+        propose(text, "new.yaml", registry, home)
+    own = MINE.replace("target: {repo: me/c}", f"target: {{{server}}}, backends: [remote]")
+    user.write_text(own)
+    take(propose(NEW, "new.yaml", load_registry([bundled, user]), home), home, bundled)
+    assert load_known_pairs(home, bundled, [user]).get("mine").remote

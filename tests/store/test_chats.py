@@ -15,29 +15,18 @@ FIGURES = RunMetrics(
 )
 
 
-def ask(store: Store, chat_id: str, prompt: str, *, at: int = 0, owner: str | None = None) -> int:
-    position = store.chats.begin_reply(chat_id, owner, at, prompt)
-    assert position is not None
-    return position
+def ask(
+    store: Store, chat_id: str, prompt: str, *, at: int = 0, owner: str | None = None
+) -> datetime:
+    asked_at = store.chats.begin_reply(chat_id, owner, at, prompt)
+    assert asked_at is not None
+    return asked_at
 
 
-def asked_at(store: Store, chat_id: str, position: int, owner: str | None = None) -> datetime:
-    chat = store.chats.load(chat_id, owner)
-    assert chat is not None
-    return chat.turns[position - 1].created_at
-
-
-def link(store: Store, chat_id: str, position: int, run_id: int, owner: str | None = None) -> None:
-    """Let a run write the reply at `position`."""
-    store.chats.link_run(chat_id, position, run_id, asked_at(store, chat_id, position, owner))
-
-
-def answer(
-    store: Store, start: RunStart, chat_id: str, position: int, text: str, owner: str | None = None
-) -> int:
-    """A run that writes the reply at `position`."""
+def answer(store: Store, start: RunStart, chat_id: str, asked_at: datetime, text: str) -> int:
+    """A run that writes the reply to the question of `asked_at`."""
     run_id = store.start_run(start)
-    link(store, chat_id, position, run_id, owner)
+    store.chats.link_run(chat_id, run_id, asked_at)
     store.finish_run(run_id, "stop", output=text, token_ids=[], metrics=FIGURES)
     return run_id
 
@@ -52,8 +41,8 @@ def told(store: Store, start: RunStart, *pairs: tuple[str, str], owner: str | No
     """A conversation of these questions and replies."""
     chat_id = store.chats.create(owner)
     for number, (question, reply) in enumerate(pairs):
-        position = ask(store, chat_id, question, at=2 * number, owner=owner)
-        answer(store, start, chat_id, position, reply, owner)
+        asked_at = ask(store, chat_id, question, at=2 * number, owner=owner)
+        answer(store, start, chat_id, asked_at, reply)
     return chat_id
 
 
@@ -79,10 +68,10 @@ def test_a_conversation_reads_back_with_the_figures_of_its_replies(
 
 def test_a_reply_under_way_shows_what_its_run_has_saved(store: Store, start: RunStart) -> None:
     chat_id = store.chats.create(None)
-    position = ask(store, chat_id, "Go")
+    asked_at = ask(store, chat_id, "Go")
     assert contents(store, chat_id) == ["Go", ""]
     run_id = store.start_run(start)
-    link(store, chat_id, position, run_id)
+    store.chats.link_run(chat_id, run_id, asked_at)
     store.save_progress(run_id, "So f", [1])
     chat = store.chats.load(chat_id, None)
     assert chat is not None
@@ -94,7 +83,7 @@ def test_a_reply_that_a_crash_cut_is_kept_and_marked(database: Path, start: RunS
     with Store(database) as crashing:
         chat_id = crashing.chats.create(None)
         run_id = crashing.start_run(start)
-        link(crashing, chat_id, ask(crashing, chat_id, "Go"), run_id)
+        crashing.chats.link_run(chat_id, run_id, ask(crashing, chat_id, "Go"))
         crashing.save_progress(run_id, "Half a rep", [1])
         asked_only = crashing.chats.create(None)
         ask(crashing, asked_only, "Waiting for the device")
@@ -119,17 +108,19 @@ def test_deleting_runs_takes_no_text_out_of_a_conversation(store: Store, start: 
 
 
 def test_what_belongs_to_another_owner_is_not_there(store: Store, start: RunStart) -> None:
-    mine = told(store, start, ("Mine", "Yes"), owner="me")
-    chats = store.chats
+    chats, mine = store.chats, store.chats.create("me")
+    asked_at = ask(store, mine, "Mine", owner="me")
+    answer(store, start, mine, asked_at, "Yes")
     for other in ("you", None, "' OR 1 --"):
         assert chats.load(mine, other) is None
         assert chats.list_heads(other) == []
         assert chats.list_heads(other, text="Mine") == []
         assert not chats.rename(mine, other, "Taken")
-        assert not chats.save_settings(mine, other, {"temperature": 2})
-        assert not chats.truncate(mine, other, 0)
         assert not chats.delete(mine, other)
-        assert chats.begin_reply(mine, other, 0, "Mixed up") is None
+        assert chats.begin_reply(mine, other, 0, "Mixed up", settings={"seed": 2}) is None
+        assert not chats.withdraw(mine, other, asked_at)
+        assert not chats.put_back(mine, other, 0, ())
+        assert chats.title(mine, other) is None
     chat = chats.load(mine, "me")
     assert chat is not None
     assert (chat.head.title, chat.settings) == ("Mine", {})
@@ -203,17 +194,44 @@ def test_asking_again_replaces_what_stood_behind(store: Store, start: RunStart) 
     chat_id = told(store, start, ("a", "1"), ("b", "2"), ("c", "3"))
     answer(store, start, chat_id, ask(store, chat_id, "B", at=2), "two")
     assert contents(store, chat_id) == ["a", "1", "B", "two"]
-    assert store.chats.truncate(chat_id, None, 2)
-    assert contents(store, chat_id) == ["a", "1"]
+
+
+def test_a_question_in_the_middle_goes_with_its_reply_and_nothing_else(
+    store: Store, start: RunStart
+) -> None:
+    chat_id = store.chats.create(None)
+    asked = [ask(store, chat_id, name, at=2 * at) for at, name in enumerate("abcd")]
+    waiting = store.start_run(start)
+    for asked_at in asked[:3]:
+        answer(store, start, chat_id, asked_at, "ok")
+    assert store.chats.withdraw(chat_id, None, asked[1])
+    assert not store.chats.withdraw(chat_id, None, asked[1])
+    assert store.chats.withdraw(chat_id, None, asked[0])
+    store.chats.link_run(chat_id, waiting, asked[3])  # it had another place when it was asked
+    store.finish_run(waiting, "stop", output="late", token_ids=[], metrics=FIGURES)
+    assert contents(store, chat_id) == ["c", "ok", "d", "late"]
+    (head,) = store.chats.list_heads(None)
+    assert head.title == "c"
+
+
+def test_turns_that_a_question_replaced_come_back_before_what_was_asked_since(
+    store: Store, start: RunStart
+) -> None:
+    chat_id = told(store, start, ("a", "1"), ("b", "2"))
+    before = store.chats.load(chat_id, None)
+    assert before is not None
+    edited = ask(store, chat_id, "A")
+    answer(store, start, chat_id, ask(store, chat_id, "c", at=2), "3")
+    assert store.chats.withdraw(chat_id, None, edited, before.turns)
+    assert contents(store, chat_id) == ["a", "1", "b", "2", "c", "3"]
 
 
 def test_a_reply_replaced_while_its_run_went_on_is_not_overwritten(
     store: Store, start: RunStart
 ) -> None:
     chat_id = store.chats.create(None)
-    position = ask(store, chat_id, "First try")
     slow = store.start_run(start)
-    link(store, chat_id, position, slow)
+    store.chats.link_run(chat_id, slow, ask(store, chat_id, "First try"))
     answer(store, start, chat_id, ask(store, chat_id, "Second try"), "Right")
     store.finish_run(slow, "cancelled", output="Late", token_ids=[], metrics=FIGURES)
     assert contents(store, chat_id) == ["Second try", "Right"]
@@ -223,12 +241,11 @@ def test_a_run_that_begins_after_its_question_was_replaced_takes_no_other_reply(
     store: Store, start: RunStart
 ) -> None:
     chat_id = store.chats.create(None)
-    position = ask(store, chat_id, "Waits for the device")
-    waited = asked_at(store, chat_id, position)
-    ask(store, chat_id, "Asked anew")
+    waited = ask(store, chat_id, "Waits for the device")
+    anew = ask(store, chat_id, "Asked anew")
     late, right = store.start_run(start), store.start_run(start)
-    store.chats.link_run(chat_id, position, late, waited)
-    link(store, chat_id, position, right)
+    store.chats.link_run(chat_id, late, waited)
+    store.chats.link_run(chat_id, right, anew)
     store.finish_run(late, "cancelled", output="Late", token_ids=[], metrics=FIGURES)
     store.finish_run(right, "stop", output="Right", token_ids=[], metrics=FIGURES)
     assert contents(store, chat_id) == ["Asked anew", "Right"]
@@ -236,8 +253,10 @@ def test_a_run_that_begins_after_its_question_was_replaced_takes_no_other_reply(
 
 @pytest.mark.parametrize("text", ["half \ud800", "nul \0", "👩‍👩‍👧 مرحبا", "<b>${x}</b>"])
 def test_any_text_can_be_kept(store: Store, start: RunStart, text: str) -> None:
-    chat_id = told(store, start, (text, text))
-    store.chats.save_settings(chat_id, None, {"system": text})
+    chat_id = store.chats.create(None)
+    asked_at = store.chats.begin_reply(chat_id, None, 0, text, settings={"system": text})
+    assert asked_at is not None
+    answer(store, start, chat_id, asked_at, text)
     expected = text.replace("\ud800", "?")
     assert contents(store, chat_id) == [expected, expected]
     chat = store.chats.load(chat_id, None)
@@ -256,7 +275,7 @@ def test_a_damaged_conversation_is_named(
     with closing(sqlite3.connect(database)) as db:
         db.execute(damage)
         db.commit()
-    with pytest.raises(StoreCorrupt, match=f"conversation {chat_id} is damaged"):
+    with pytest.raises(StoreCorrupt, match=rf"conversation {chat_id} is damaged \(.*\): delete it"):
         store.chats.load(chat_id, None)
 
 
@@ -265,3 +284,15 @@ def test_conversations_survive_closing_and_opening(database: Path, start: RunSta
         chat_id = told(first, start, ("a", "b"))
     with Store(database) as second:
         assert contents(second, chat_id) == ["a", "b"]
+
+
+def test_a_damaged_row_is_listed_as_such_and_hides_no_other(
+    store: Store, start: RunStart, database: Path
+) -> None:
+    damaged, _ = (told(store, start, (name, "ok")) for name in ("Damaged", "Whole"))
+    with closing(sqlite3.connect(database)) as db:
+        db.execute("UPDATE chats SET updated_at = '?' WHERE id = ?", [damaged])
+        db.commit()
+    heads = {head.title: head.damaged for head in store.chats.list_heads(None)}
+    assert heads == {"Damaged": True, "Whole": False}
+    assert store.chats.delete(damaged, None)

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from dflash_app.errors import StoreCorrupt, StoreError
-from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta
+from dflash_app.events import (
+    DecodeEvent,
+    Finished,
+    PrefillDone,
+    ServerCounts,
+    StepDone,
+    TextDelta,
+    TokensArrived,
+)
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.store.records import RunStart
 from dflash_app.store.run_events import decode_events, encode_events
@@ -18,6 +26,14 @@ EVENTS: list[DecodeEvent] = [
     StepDone((4,), (), 0, None, 0.000001, 0.02, 0.560002, "AR fallback: it pauses — 暂停."),
     StepDone((1, 2, 3), (1, 2, 3), 3, (), 0.01, 0.02, 0.59),
     Finished("stop", 0.6),
+]
+
+
+SERVER_EVENTS: list[DecodeEvent] = [
+    TokensArrived(2, (8, 9), 0.500001),
+    TokensArrived(None, (), 0.75),
+    ServerCounts("vLLM, this request", False, 12, 3, 9, 4, 12, 5, (3, 2), (4, 4), (1, 1, 2), 0.2),
+    Finished("length", 0.76),
 ]
 
 
@@ -57,6 +73,13 @@ def test_a_run_that_was_cut_anywhere_keeps_what_came(end: int) -> None:
     packed = encode_events(EVENTS[:end])
     assert (packed is None) == (end == 0)
     assert packed is None or decode_events(packed) == EVENTS[:end]
+
+
+@pytest.mark.parametrize("end", range(1, len(SERVER_EVENTS) + 1))
+def test_a_run_on_a_server_keeps_what_arrived_and_what_was_counted(end: int) -> None:
+    packed = encode_events([TextDelta("x"), *SERVER_EVENTS[:end]])
+    assert packed is not None
+    assert decode_events(packed) == SERVER_EVENTS[:end]
 
 
 def test_a_run_that_failed_before_its_first_token_keeps_nothing(

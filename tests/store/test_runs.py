@@ -28,6 +28,9 @@ METRICS = RunMetrics(
     propose_s=0.05,
     verify_s=0.2,
     peak_memory_bytes=2**40,
+    at_client=True,
+    acceptance_source="vLLM /metrics",
+    acceptance_shared=True,
 )
 
 

@@ -18,6 +18,8 @@ FROZEN = [
     "f05b6c3431ced158",
     "579c734eecd65174",
     "c0052e391030b42b",
+    "f1da526c34398c87",
+    "54650e6524e7f857",
 ]
 """One hash for each migration that users' databases may have had. Add to it, never change it."""
 
@@ -86,6 +88,8 @@ def test_runs_of_the_first_format_read_as_what_they_were(
     unknown = dict.fromkeys((*SINCE_THIRD, *SINCE_FOURTH, *SINCE_FIFTH))
     assert record.start == replace(start, min_p=0.0, repetition_penalty=1.0, **unknown)
     assert record.metrics.num_reused_tokens is None
+    assert record.metrics.acceptance_source is None
+    assert (record.metrics.at_client, record.metrics.acceptance_shared) == (False, False)
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: Path) -> None:

@@ -1,5 +1,6 @@
 """PyTorch as a backend: pairs in, loaded pairs out. torch itself is imported when first needed."""
 
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -203,7 +204,7 @@ class TorchBackend:
         host: LoadedPair,
         shared: "TorchTarget | None",
     ) -> tuple[str, ...]:
-        """The same where what is in memory stays there.
+        """The same where what is in memory stays there, but for what earlier turns have left.
 
         Raises:
             LoadError: naming both sizes and the cures.
@@ -211,7 +212,19 @@ class TorchBackend:
         held = 0 if shared is None else shared.memory_bytes()
         where = f"on {host.device} beside {host.name!r} ({host.quantization or host.dtype})"
         cures = "choose lanes of one precision, a lower one, or a smaller pair"
-        return _judge_room(target_dir, drafter_dir, options, held=held, where=where, cures=cures)
+
+        def judge() -> tuple[str, ...]:
+            return _judge_room(
+                target_dir, drafter_dir, options, held=held, where=where, cures=cures
+            )
+
+        with suppress(LoadError):
+            if not judge():
+                return ()
+        from dflash_app.backends.torch.models import free_all_unused
+
+        free_all_unused(list(self._loaded))  # we are on the thread of all of them, between lanes
+        return judge()
 
 
 def _judge_room(

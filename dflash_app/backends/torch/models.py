@@ -195,6 +195,17 @@ def held_on(device: torch.device, loaded: Iterable[TorchModels]) -> int:
     return held + held_bytes(*slots, beside=tuple(parts)) + spare_bytes(*dict.fromkeys(parts))
 
 
+def free_all_unused(loaded: Iterable[TorchModels]) -> None:
+    """Free what models keep for later requests; call it on their worker's thread, with no lane.
+
+    Args:
+        loaded: some may be closed.
+    """
+    for each in loaded:
+        if each._target is not None:
+            each.free_unused()
+
+
 def _weights_on(device: torch.device, target: TorchTarget) -> int:
     if "+" not in target.devices:
         return target.memory_bytes() if _is_same(target.device, device) else 0

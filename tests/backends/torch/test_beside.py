@@ -88,6 +88,20 @@ def test_a_second_target_counts_beside_the_first_and_a_shared_one_does_not(
     assert output(list(host.stream(ASKED))) != []
 
 
+def test_a_host_gives_up_what_its_last_turn_left_before_a_guest_is_refused(
+    backend: TorchBackend, host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need = memory_need(EMBEDDED_DIR / "target", EMBEDDED_DIR / "drafter", HALF)
+    assert need is not None
+    before, least = output(list(host.stream(ASKED))), need.bytes_at(1)
+    left = host._models.unused_bytes()
+    assert left > 0
+    monkeypatch.setattr(FREE, lambda _: least + left - 1 - host._models.unused_bytes())
+    backend.load_beside(pair_with(EMBEDDED_DIR / "drafter"), HALF, host).close()
+    assert host._models.unused_bytes() < left
+    assert output(list(host.stream(ASKED))) == before
+
+
 def test_a_guest_that_fails_to_load_leaves_its_host_as_it_was(
     backend: TorchBackend, host: Any, tmp_path: Path
 ) -> None:

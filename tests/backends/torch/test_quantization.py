@@ -23,8 +23,8 @@ from dflash_app.backends.torch.selftest.tiny_families import VOCAB_SIZE, build_m
 from dflash_app.backends.torch.target import TorchTarget, load_target
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import BackendUnavailable, DFlashAppError, LoadError, UnsupportedFormat
-from dflash_app.race import NEAR_TIE_LOGITS
 from dflash_app.request import SamplingParams
+from dflash_app.verdict import NEAR_TIE_LOGITS
 from tests.backends.torch.stored import edit_config, rewrite_weights, write_fp8, write_mxfp4
 
 CPU = torch.device("cpu")
