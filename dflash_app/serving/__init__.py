@@ -1,0 +1,1 @@
+"""How vLLM or SGLang serve a pair: commands with their reasons, and a server of this machine."""
