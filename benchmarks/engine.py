@@ -99,7 +99,7 @@ def decode(
 
 
 def _figures(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
-    steps = sum(each.dflash.num_steps for each in comparisons)
+    steps = sum(each.dflash.num_steps or 0 for each in comparisons)
     accepted = sum(
         count * number
         for each in comparisons
