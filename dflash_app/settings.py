@@ -42,12 +42,14 @@ class PublicLimits:
         max_prompt_chars: of a whole conversation.
         max_waiting: requests that may wait for the device before more are refused.
         max_per_visitor: requests of one visitor that may wait or decode at once.
+        max_per_hour: runs that one visitor may begin in an hour.
     """
 
     max_new_tokens: int = 1024
     max_prompt_chars: int = 20_000
     max_waiting: int = 24
     max_per_visitor: int = 2
+    max_per_hour: int = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Settings:
             own machine. On where Hugging Face's SPACE_ID is set, or by DFLASH_APP_PUBLIC=1 or 0.
         pairs: names of the pairs that are offered, by DFLASH_APP_PAIRS=a,b; None offers all.
         bucket: a mounted folder that keeps copies of the run log, by DFLASH_APP_BUCKET.
+        keep_days: after how many days conversations and runs are deleted, by DFLASH_APP_KEEP_DAYS;
+            None keeps them. 30 on a public page.
         mcp: whether the page's API is a server of the Model Context Protocol too.
     """
 
@@ -78,11 +82,13 @@ class Settings:
     public: PublicLimits | None = None
     pairs: tuple[str, ...] | None = None
     bucket: Path | None = None
+    keep_days: int | None = None
     mcp: bool = False
 
 
 _LARGEST = 1_000_000
 """Of a limit: more than any request may ask for."""
+_PUBLIC_DAYS = 30
 
 
 def load_settings(home: Path | None = None) -> Settings:
@@ -100,6 +106,7 @@ def load_settings(home: Path | None = None) -> Settings:
     home = home.expanduser().absolute()
     folders = os.environ.get("DFLASH_APP_LOCAL_FOLDERS", "")
     bucket = os.environ.get("DFLASH_APP_BUCKET", "")
+    public = _read_limits() if _is_on("DFLASH_APP_PUBLIC", "SPACE_ID") else None
     return Settings(
         home=home,
         database=home / "runs.db",
@@ -107,9 +114,10 @@ def load_settings(home: Path | None = None) -> Settings:
         user_plugins=home / "plugins",
         plugins_enabled=not _is_on("DFLASH_APP_NO_PLUGINS"),
         local_folders=None if folders == "" else folders != "0",
-        public=_read_limits() if _is_on("DFLASH_APP_PUBLIC", "SPACE_ID") else None,
+        public=public,
         pairs=_read_names("DFLASH_APP_PAIRS"),
         bucket=Path(bucket).absolute() if bucket else None,
+        keep_days=_read_days(_PUBLIC_DAYS if public else 0),
         mcp=_is_on("DFLASH_APP_MCP"),
     )
 
@@ -131,9 +139,16 @@ def _read_limits() -> PublicLimits:
     return PublicLimits(**{name: _read_number(name, number) for name, number in usual.items()})
 
 
-def _read_number(name: str, default: int) -> int:
+def _read_days(default: int) -> int | None:
+    """How long to keep what is logged; 0 is for good."""
+    return _read_number("keep_days", default, smallest=0) or None
+
+
+def _read_number(name: str, default: int, *, smallest: int = 1) -> int:
     variable = f"DFLASH_APP_{name.upper()}"
     text = os.environ.get(variable) or str(default)
-    if not text.isdecimal() or not 1 <= int(text[:10]) <= _LARGEST:
-        raise ServeError(f"{variable} is {text[:40]!r}: set it to a number from 1 to {_LARGEST:,}.")
+    if not text.isdecimal() or not smallest <= int(text[:10]) <= _LARGEST:
+        raise ServeError(
+            f"{variable} is {text[:40]!r}: set it to a number from {smallest} to {_LARGEST:,}."
+        )
     return int(text)

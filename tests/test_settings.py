@@ -10,7 +10,13 @@ from dflash_app.settings import PublicLimits, load_settings
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SPACE_ID", "DFLASH_APP_PUBLIC", "DFLASH_APP_PAIRS", "DFLASH_APP_BUCKET"):
+    for name in (
+        "SPACE_ID",
+        "DFLASH_APP_PUBLIC",
+        "DFLASH_APP_PAIRS",
+        "DFLASH_APP_BUCKET",
+        "DFLASH_APP_KEEP_DAYS",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -48,4 +54,20 @@ def test_a_limit_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("DFLASH_APP_PUBLIC", "1")
     monkeypatch.setenv("DFLASH_APP_MAX_PER_VISITOR", text)
     with pytest.raises(ServeError, match=r"DFLASH_APP_MAX_PER_VISITOR is '.*': set it to a number"):
+        load_settings()
+
+
+def test_a_public_page_keeps_a_month_and_ones_own_machine_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_settings().keep_days is None
+    monkeypatch.setenv("DFLASH_APP_KEEP_DAYS", "7")
+    assert load_settings().keep_days == 7
+    monkeypatch.delenv("DFLASH_APP_KEEP_DAYS")
+    monkeypatch.setenv("DFLASH_APP_PUBLIC", "1")
+    assert load_settings().keep_days == 30
+    monkeypatch.setenv("DFLASH_APP_KEEP_DAYS", "0")
+    assert load_settings().keep_days is None
+    monkeypatch.setenv("DFLASH_APP_KEEP_DAYS", "-1")
+    with pytest.raises(ServeError, match="number from 0 to"):
         load_settings()

@@ -21,11 +21,10 @@ LONG_PROMPT = 1024
 
 def refused(case: Case) -> Finding | None:
     """Most drafts are refused: what the target wants is not what the drafter guesses."""
-    profile, steps = case.profile, case.profile.drafting
-    if len(steps) < LEAST_STEPS:
+    profile, drafted = case.profile, case.profile.mean_drafted
+    if profile.num_drafting < LEAST_STEPS or not profile.survival:
         return None
-    drafted = fmean(len(step.event.drafted_ids) for step in steps)
-    lost_s = sum(step.step_s for step in steps) * (1 - case.length / (drafted + 1))
+    lost_s = profile.drafting_s * (1 - case.length / (drafted + 1))
     if lost_s < 0.25 * profile.decode_s:
         return None
     halfway = next((k for k, share in enumerate(profile.survival, 1) if share < 0.5), None)
@@ -46,7 +45,7 @@ def thinking(case: Case) -> Finding | None:
     """The drafter was trained for another thinking mode than the run used."""
     trained = case.pair.thinking if case.pair else None
     used = _thinking_of(case.record)
-    if not trained or not used or not case.profile.drafting or _same_thinking(used, trained):
+    if not trained or not used or not case.profile.num_drafting or _same_thinking(used, trained):
         return None
     published = _published(case)
     others = case.lengths(lambda run: _same_thinking(_thinking_of(run), trained))
@@ -200,10 +199,9 @@ def _shortfall(
 ) -> Finding | None:
     """A finding where drafts get further elsewhere; the steps saved are time saved."""
     gain = other / case.length
-    if len(case.profile.drafting) < LEAST_STEPS or gain < max(LEAST_FALL, LEAST_GAIN):
+    if case.profile.num_drafting < LEAST_STEPS or gain < max(LEAST_FALL, LEAST_GAIN):
         return None
-    drafting_s = sum(step.step_s for step in case.profile.drafting)
-    lost_s = drafting_s * (1 - 1 / gain)
+    lost_s = case.profile.drafting_s * (1 - 1 / gain)
     return Finding(key, figures, lost_s, gain if change else None, change)
 
 

@@ -36,7 +36,7 @@ def request_of(start: RunStart, change: Change | None = None) -> GenerationReque
             seed=start.seed,
         ),
         mode=cast(Mode, start.mode),
-        block_size=start.block_size,
+        block_size=None if start.on_server else start.block_size,
         thinking=start.thinking,
         policy=cast(Policy, start.policy or "fixed"),
         task=start.task,
@@ -54,6 +54,8 @@ def options_of(
         num_threads: compute threads, as wherever the run is repeated.
         change: of the loading; another one changes nothing here.
     """
+    if start.on_server:
+        return LoadOptions(num_threads=num_threads)
     # Of several places only "auto" makes use.
     device = "auto" if "+" in start.device else start.device
     usual = _USUAL_DTYPES.get(start.device.partition(":")[0]) == start.dtype

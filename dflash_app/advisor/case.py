@@ -24,7 +24,7 @@ class PlainStep:
 
     Attributes:
         step_s: mean seconds.
-        run_id: of the newest run that it was measured in; None: this one.
+        run_id: of the run nearest in time that it was measured in; None: this one.
         num_runs: that it was measured in.
     """
 
@@ -93,17 +93,16 @@ class Case:
             run
             for run in self.others
             if run.metrics.mean_acceptance_length is not None
+            and not run.metrics.acceptance_shared
             and run.start.block_size == self.start.block_size
             and run.start.policy == self.start.policy
             and fits(run)
         ]
-        num_steps = sum(run.metrics.num_steps for run in found)
-        if num_steps < LEAST_STEPS:
+        steps = [run.metrics.num_steps or 0 for run in found]
+        if sum(steps) < LEAST_STEPS:
             return None
-        total = sum(
-            (run.metrics.mean_acceptance_length or 1) * run.metrics.num_steps for run in found
-        )
-        return Lengths(total / num_steps, len(found))
+        lengths = [run.metrics.mean_acceptance_length or 1 for run in found]
+        return Lengths(fmean(lengths, weights=steps), len(found))
 
     def step_times(self, fits: Callable[[RunRecord], bool]) -> "StepTimes | None":
         """Times of a step of other runs of the same mode and block size, None where too few.
@@ -113,7 +112,7 @@ class Case:
         """
         start = self.start
         found = [
-            run.metrics
+            (run.metrics.decode_s, run.metrics.num_steps)
             for run in self.others
             if run.metrics.decode_s
             and run.metrics.num_steps
@@ -121,10 +120,9 @@ class Case:
             == (start.mode, start.block_size, start.policy)
             and fits(run)
         ]
-        if sum(metrics.num_steps for metrics in found) < LEAST_STEPS:
+        if sum(num_steps for _, num_steps in found) < LEAST_STEPS:
             return None
-        times = [(metrics.decode_s or 0.0) / metrics.num_steps for metrics in found]
-        return StepTimes(fmean(times), len(found))
+        return StepTimes(fmean(decode_s / num_steps for decode_s, num_steps in found), len(found))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 A rule returns None where the run's figures do not support it.
 """
 
+from collections.abc import Sequence
+from statistics import fmean
+
 from dflash_app.advisor.case import Case
 from dflash_app.advisor.finding import Change, Finding
-from dflash_app.advisor.profile import TimedStep, quiet_step_s, usual_step_s
+from dflash_app.advisor.profile import Profile, TimedStep, quiet_step_s, usual_step_s
 
 LEAST_SHARE = 0.05
 """Share of a run's time below which a thing is not worth a sentence."""
@@ -27,7 +30,7 @@ def drafting_loses(case: Case) -> Finding | None:
     gain = 1.0 / (plain.step_s * case.present_speed)
     if len(case.profile.drafting) < LEAST_STEPS or gain < LEAST_GAIN:
         return None
-    if quiet_step_s(_blocks(case)) < plain.step_s * case.length:
+    if quiet_step_s(_blocks(case.profile)) < plain.step_s * case.length:
         return None  # only the interruptions made it slow: `uneven` tells them
     return Finding(
         "seeded" if case.seeded else "drafting_loses",
@@ -118,7 +121,7 @@ def drafting(case: Case) -> Finding | None:
     lost_s = sum(step.event.propose_s for step in case.profile.steps)
     if block is None or lost_s < 2 * LEAST_SHARE * decode_s:
         return None
-    figures = {"share": lost_s / decode_s, "propose_ms": block.propose_s * 1e3}
+    figures = {"share": lost_s / case.profile.total_s, "propose_ms": block.propose_s * 1e3}
     return Finding("drafting", figures, lost_s=lost_s)
 
 
@@ -128,33 +131,36 @@ def host(case: Case) -> Finding | None:
     lost_s = sum(step.host_s for step in steps)
     if not steps or lost_s < 2 * LEAST_SHARE * decode_s:
         return None
-    figures = {"share": lost_s / decode_s, "host_ms": lost_s / len(steps) * 1e3}
+    figures = {"share": lost_s / case.profile.total_s, "host_ms": lost_s / len(steps) * 1e3}
     return Finding("host", figures, lost_s=lost_s)
 
 
 def uneven(case: Case) -> Finding | None:
     """Blocks of one width took very different times: something else interrupted them."""
-    blocks = _blocks(case)
-    quiet_s = quiet_step_s(blocks)
-    if len(blocks) < LEAST_STEPS or quiet_s <= 0:
+    blocks = _blocks(case.profile)
+    if not _are_uneven(blocks):
         return None
-    mean_s = sum(step.step_s for step in blocks) / len(blocks)
-    if mean_s < UNEVEN * quiet_s:
-        return None
+    quiet_s, mean_s = quiet_step_s(blocks), fmean(step.step_s for step in blocks)
     figures = {"mean_ms": mean_s * 1e3, "quiet_ms": quiet_s * 1e3, "blocks": len(blocks)}
     return Finding("uneven", figures, lost_s=(mean_s - quiet_s) * len(blocks))
+
+
+def was_interrupted(profile: Profile) -> bool:
+    """Whether something else took the machine from a run, by its steps of the usual kind."""
+    plain = [step for step in profile.steps if not step.is_start_up]
+    return _are_uneven(_blocks(profile) if profile.drafting else plain)
 
 
 def prefill(case: Case) -> Finding | None:
     """Reading the prompt, which no drafter speeds up."""
     ttft_s, metrics = case.profile.ttft_s, case.record.metrics
-    total_s = ttft_s + case.profile.decode_s
+    total_s = case.profile.total_s
     if total_s <= 0 or ttft_s < 0.25 * total_s or metrics.num_prompt_tokens is None:
         return None
     figures = {
         "share": ttft_s / total_s,
         "prompt": metrics.num_prompt_tokens - (metrics.num_reused_tokens or 0),
-        "output": metrics.num_output_tokens,
+        "output": metrics.num_output_tokens or 0,
     }
     return Finding("prefill", figures, lost_s=ttft_s)
 
@@ -177,13 +183,19 @@ def start_up(case: Case) -> Finding | None:
     )
 
 
-def _blocks(case: Case) -> list[TimedStep]:
+def _are_uneven(steps: Sequence[TimedStep]) -> bool:
+    quiet_s = quiet_step_s(steps)
+    if len(steps) < LEAST_STEPS or quiet_s <= 0:
+        return False
+    return fmean(step.step_s for step in steps) >= UNEVEN * quiet_s
+
+
+def _blocks(profile: Profile) -> list[TimedStep]:
     """The drafting steps of the usual width, those that record left out."""
-    width = case.profile.width
     return [
         step
-        for step in case.profile.drafting
-        if len(step.event.drafted_ids) == width and not step.is_start_up
+        for step in profile.drafting
+        if len(step.event.drafted_ids) == profile.width and not step.is_start_up
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
 
@@ -20,8 +21,10 @@ from dflash_app.store.runs import Store
 
 COMPARED_RUNS = 150
 """Newest runs of the pair that are looked at."""
-NEWEST_PLAIN = 5
+NEAREST_PLAIN = 5
 """Most plain runs whose mean tells what a plain step takes."""
+SAME_MOMENT = timedelta(minutes=30)
+"""How far from a run its plain runs may begin: a machine is busier at one time than at another."""
 LEAST_PLAIN_STEPS = 6
 """Plain steps of the run itself that tell it better than any other run."""
 HINT_GAIN = 1.1
@@ -88,7 +91,7 @@ class Diagnosis:
         if gains:
             return max(gains, key=lambda each: each[0])[1]
         case = self.case
-        if len(case.profile.drafting) < HINT_STEPS or case.length >= LOW_ACCEPTANCE:
+        if case.profile.num_drafting < HINT_STEPS or case.length >= LOW_ACCEPTANCE:
             return None
         return next((each for each in self.findings if each.key in _OF_ACCEPTANCE), None)
 
@@ -164,6 +167,9 @@ def bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool | None:
 
 def _headline(case: Case) -> Iterator[Finding]:
     steps, block, plain = case.profile.steps, case.profile.block, case.plain
+    if case.profile.served is not None:
+        yield from _headline_of_server(case)
+        return
     if not steps:
         yield Finding("no_steps")
         return
@@ -194,8 +200,23 @@ def _headline(case: Case) -> Iterator[Finding]:
         yield Finding("short", {"steps": len(case.profile.drafting)})
 
 
+def _headline_of_server(case: Case) -> Iterator[Finding]:
+    """What can be told without steps; other rules about them are silent."""
+    if case.present_speed <= 0:
+        yield Finding("served_uncounted")
+        return
+    yield Finding("served", {"speed": case.present_speed})
+    if case.profile.num_drafting:
+        yield Finding("served_length", {"length": case.length, "steps": case.profile.num_drafting})
+    if case.plain is not None and case.start.mode == "dflash":
+        speedup = case.present_speed * case.plain.step_s
+        times = {"plain_ms": case.plain.step_s * 1e3, "speedup": speedup}
+        runs = {"run": case.plain.run_id or case.record.id, "runs": case.plain.num_runs}
+        yield Finding("served_speedup", {**times, **runs})
+
+
 def _plain_step(record: RunRecord, steps: Profile, others: Sequence[RunRecord]) -> PlainStep | None:
-    """From the run's own plain steps, else its race, its prompt, or the newest plain runs."""
+    """From the run's own plain steps, else its race, else the plain runs nearest to it in time."""
     own = steps.plain
     if own is not None and (own.num_steps >= LEAST_PLAIN_STEPS or record.start.mode == "ar"):
         return PlainStep(own.step_s)
@@ -204,10 +225,11 @@ def _plain_step(record: RunRecord, steps: Profile, others: Sequence[RunRecord]) 
         for run in others
         if run.start.mode == "ar" and run.metrics.tpot_s and loaded_alike(run.start, record.start)
     ]
-    group, prompt = record.start.group_id, record.start.prompt
+    group, began = record.start.group_id, record.start.started_at
     raced = [run for run in known if group is not None and run.start.group_id == group]
-    alike = [run for run in known if run.start.prompt == prompt]
-    taken = (raced or alike or known)[:NEWEST_PLAIN]
+    by_time = sorted(raced or known, key=lambda run: abs(run.start.started_at - began))
+    near = [run for run in by_time if abs(run.start.started_at - began) <= SAME_MOMENT]
+    taken = near[:NEAREST_PLAIN] or by_time[:1]
     if not taken:
         return None
     mean_s = fmean(run.metrics.tpot_s or 0.0 for run in taken)

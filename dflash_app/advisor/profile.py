@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 
-from dflash_app.events import DecodeEvent, PrefillDone, StepDone
+from dflash_app.events import DecodeEvent, PrefillDone, ServerCounts, StepDone, TokensArrived
+from dflash_app.metrics import summarize
 
 NEIGHBOURS = 2
 """Steps before and after one that it is compared with."""
@@ -30,8 +31,8 @@ class TimedStep:
 
     @property
     def host_s(self) -> float:
-        """Seconds that were neither drafting nor verifying."""
-        return max(0.0, self.step_s - self.event.propose_s - self.event.verify_s)
+        """Seconds that were neither drafting nor verifying, in whole nanoseconds."""
+        return max(0.0, round(self.step_s - self.event.propose_s - self.event.verify_s, 9))
 
     @property
     def is_start_up(self) -> bool:
@@ -51,6 +52,26 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """A run on a server, whose steps are not told: its sums instead.
+
+    Attributes:
+        decode_s: seconds from the first tokens that arrived to the last, measured here.
+        num_tokens: that arrived in them; 0 where nobody counted.
+        num_drafting: steps that drafted; 0 where the server does not tell, or tells a count that
+            other traffic may be in.
+        num_drafted: tokens drafted in them.
+        acceptance_length: mean tokens of them, bonus token included; 1 where not told.
+    """
+
+    decode_s: float
+    num_tokens: float
+    num_drafting: int = 0
+    num_drafted: int = 0
+    acceptance_length: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """The steps of one run.
 
@@ -60,12 +81,14 @@ class Profile:
         width: drafts of the usual block; 0 where none drafted.
         survival: for the k-th draft (index k - 1), share of the steps that drafted it which
             accepted it.
+        served: of a run on a server, which has no `steps`; None of our own engine's.
     """
 
     steps: tuple[TimedStep, ...]
     ttft_s: float
     width: int
     survival: tuple[float, ...]
+    served: Served | None = None
 
     @property
     def drafting(self) -> list[TimedStep]:
@@ -73,19 +96,45 @@ class Profile:
         return [step for step in self.steps if step.event.drafted_ids]
 
     @property
-    def decode_s(self) -> float:
-        """Seconds of all steps."""
-        return sum(step.step_s for step in self.steps)
+    def num_drafting(self) -> int:
+        """How many steps drafted, a server's included."""
+        return self.served.num_drafting if self.served else len(self.drafting)
 
     @property
-    def num_tokens(self) -> int:
+    def mean_drafted(self) -> float:
+        """Mean tokens drafted by a step that drafted; 0 where none did."""
+        if self.served:
+            return self.served.num_drafted / max(self.served.num_drafting, 1)
+        return fmean([len(step.event.drafted_ids) for step in self.drafting] or [0])
+
+    @property
+    def drafting_s(self) -> float:
+        """Seconds of the steps that drafted; of a server all of them."""
+        if self.served:
+            return self.served.decode_s
+        return sum(step.step_s for step in self.drafting)
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of the run, the first token's included: what shares of the time are told of."""
+        return self.ttft_s + self.decode_s
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of all steps."""
+        return self.served.decode_s if self.served else sum(step.step_s for step in self.steps)
+
+    @property
+    def num_tokens(self) -> float:
         """Tokens that the steps put out."""
+        if self.served:
+            return self.served.num_tokens
         return sum(len(step.event.token_ids) for step in self.steps)
 
     @property
     def acceptance_length(self) -> float:
         """Mean tokens that a drafting step commits, bonus token included; 1 where none drafted."""
-        return acceptance_length(self.drafting)
+        return self.served.acceptance_length if self.served else acceptance_length(self.drafting)
 
     @property
     def block(self) -> Cost | None:
@@ -118,6 +167,8 @@ def profile(events: Iterable[DecodeEvent]) -> Profile:
     """Read a run's events, complete or cut anywhere."""
     events = list(events)
     prefill = next((event for event in events if isinstance(event, PrefillDone)), None)
+    if any(isinstance(event, TokensArrived | ServerCounts) for event in events):
+        return _of_server(events)
     if prefill is None:
         return Profile((), 0.0, 0, ())
     came = [event for event in events if isinstance(event, StepDone)]
@@ -129,6 +180,27 @@ def profile(events: Iterable[DecodeEvent]) -> Profile:
     widths = Counter(len(event.drafted_ids) for event in came if event.drafted_ids)
     width = max(widths, key=lambda each: (widths[each], each), default=0)
     return Profile(tuple(steps), prefill.elapsed_s, width, _survival(came, width))
+
+
+def _of_server(events: Sequence[DecodeEvent]) -> Profile:
+    """By what arrived, and by what the server counted for this run alone."""
+    found = summarize(events)
+    counts = next((event for event in events if isinstance(event, ServerCounts)), None)
+    decode_s = found.decode_s or 0.0
+    sums = Served(decode_s, decode_s * (found.decode_tok_s or 0.0))
+    if counts is None or counts.shared or found.mean_acceptance_length is None:
+        return Profile((), found.ttft_s or 0.0, 0, (), sums)
+    num_steps = counts.num_steps or 0
+    told = counts.num_drafted
+    width = len(counts.accepted_by_position) or (told or 0) // max(num_steps, 1)
+    sums = Served(
+        sums.decode_s,
+        sums.num_tokens,
+        num_drafting=num_steps,
+        num_drafted=width * num_steps if told is None else told,
+        acceptance_length=found.mean_acceptance_length,
+    )
+    return Profile((), found.ttft_s or 0.0, width, found.acceptance_by_position, sums)
 
 
 def acceptance_length(steps: Sequence[TimedStep]) -> float:

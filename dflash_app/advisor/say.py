@@ -38,8 +38,7 @@ def say_cost(finding: Finding, diagnosis: Diagnosis, speak: Speak = english) -> 
     """What a finding costs of the run's time, the first token's included."""
     if finding.lost_s is None:
         return speak("cost_unknown")
-    steps = diagnosis.case.profile
-    total_s = steps.ttft_s + steps.decode_s
+    total_s = diagnosis.case.profile.total_s
     lost, share = _seconds(finding.lost_s), finding.lost_s / total_s
     return speak("costs", lost=lost, total=_seconds(total_s), share=share)
 

@@ -6,7 +6,7 @@ A rule returns None where the run's figures do not support it.
 from dflash_app.advisor.case import Case, StepTimes, beside_page, loaded_alike
 from dflash_app.advisor.costs import LEAST_GAIN, LEAST_STEPS
 from dflash_app.advisor.finding import Change, Figure, Finding
-from dflash_app.store.records import RunRecord, RunStart
+from dflash_app.store.records import RunStart
 
 HALF = ("bfloat16", "float16")
 BUSY = 0.25
@@ -113,12 +113,12 @@ def threads(case: Case) -> Finding | None:
 
 def busy_machine(case: Case) -> Finding | None:
     """Steps took longer than those of other runs like this one: the machine was the difference."""
-    length = _context(case.record)
+    length = case.record.metrics.num_context_tokens
     others = case.step_times(
         lambda run: (
             loaded_alike(run.start, case.start)
             and run.start.drafter_quantization == case.start.drafter_quantization
-            and length / 2 <= _context(run) <= length * 2
+            and length / 2 <= run.metrics.num_context_tokens <= length * 2
         )
     )
     if others is None:
@@ -145,10 +145,6 @@ def snapshots(case: Case) -> Finding | None:
     whole_s = sum(step.event.verify_s for step in whole) / len(whole)
     lost_s = sum(step.event.verify_s - whole_s for step in rejected)
     return Finding("snapshots", figures, lost_s=lost_s) if lost_s > 0 else None
-
-
-def _context(run: RunRecord) -> int:
-    return (run.metrics.num_prompt_tokens or 0) + run.metrics.num_output_tokens
 
 
 def _seat(start: RunStart) -> tuple[str, bool, str, str | None]:

@@ -14,6 +14,7 @@ from dflash_app.cli.hub import hub_app
 from dflash_app.cli.inspect import inspect
 from dflash_app.cli.pairs import pairs_app
 from dflash_app.cli.runs import runs_app
+from dflash_app.cli.serve_plan import serve_plan
 from dflash_app.cli.space import space_app
 from dflash_app.errors import DFlashAppError
 from dflash_app.plugins import Plugins, load_plugins
@@ -41,6 +42,7 @@ def build_app(plugins: Plugins) -> typer.Typer:
     app.add_typer(space_app, name="space")
     app.command()(inspect)
     app.command()(doctor)
+    app.command("serve-plan")(serve_plan)
     plugins.hook.register_commands(app)
     return app
 

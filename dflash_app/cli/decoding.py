@@ -12,14 +12,15 @@ from dflash_app.events import DecodeEvent
 from dflash_app.race import (
     RaceLane,
     choose_baseline,
-    say_precision,
+    end_to_end_speedup,
+    say_ratio,
     seconds_saved,
     speedup,
-    verdict,
     warm_up,
 )
 from dflash_app.request import GenerationRequest
 from dflash_app.session import closable, drafter_effect, experiments, where
+from dflash_app.verdict import say_precision, verdict
 from dflash_app.workspace import Workspace
 
 SOURCE = "cli"
@@ -82,10 +83,18 @@ def note_all(lanes: Sequence[RaceLane], *, quiet: bool) -> tuple[str, ...]:
 def _judge(baseline: RaceLane, plain: Outcome, lane: RaceLane, outcome: Outcome) -> dict[str, Any]:
     """A lane against the baseline."""
     ids = plain.token_ids, outcome.token_ids
+    judged = verdict(
+        baseline.loaded,
+        baseline.request,
+        *ids,
+        texts=(plain.text, outcome.text),
+        other=lane.loaded,
+    )
     return {
         "speedup": speedup(plain.metrics, outcome.metrics),
+        "end_to_end_speedup": end_to_end_speedup(plain.metrics, outcome.metrics),
         "seconds_saved": seconds_saved(plain.metrics, outcome.metrics),
-        "verdict": verdict(baseline.loaded, baseline.request, *ids, other=lane.loaded),
+        "verdict": judged,
     }
 
 
@@ -143,11 +152,21 @@ def _print_race(
     for outcome in outcomes:
         terminal.note(outcome.summary())
     for index, judged in found.items():
-        ratio, said = judged["speedup"], judged["verdict"].explanation
-        fast = f"{_name(lanes, index)} decodes {ratio:.2f} times as fast. " if ratio else ""
-        terminal.note(f"{fast}{said}")
+        fast = _say_fast(judged, plain, outcomes[index])
+        name = f"{_name(lanes, index)} " if fast else ""
+        terminal.note(f"{name}{fast}{judged['verdict'].explanation}")
     for place in dict.fromkeys(where(lane.loaded, lane.request) for lane in lanes[::-1]):
         terminal.note(f"Ran on {place}.")
+
+
+def _say_fast(judged: Mapping[str, Any], plain: Outcome, outcome: Outcome) -> str:
+    """How much faster than the baseline, with and without the prompt; "" where unknown."""
+    ratio, whole = judged["speedup"], judged["end_to_end_speedup"]
+    if not ratio:
+        return ""
+    runs = plain.metrics, outcome.metrics
+    with_prompt = f" ({say_ratio(whole, *runs)} with the prompt)" if whole else ""
+    return f"decodes {say_ratio(ratio, *runs)} times as fast{with_prompt}, in one run. "
 
 
 def _name(lanes: Sequence[RaceLane], index: int) -> str:

@@ -30,11 +30,18 @@ class Check:
         name: what.
         detail: what was found, or what is wrong with its cure.
         ok: False where something must be cured.
+        optional: it does not work here, and need not.
     """
 
     name: str
     detail: str
     ok: bool = True
+    optional: bool = False
+
+    @property
+    def mark(self) -> str:
+        """In the table's first column."""
+        return "WRONG" if not self.ok else "-" if self.optional else "ok"
 
 
 def doctor(
@@ -64,7 +71,7 @@ def doctor(
         terminal.print_json({"ok": ok, "checks": checks})
     else:
         header = ("", "what", "found")
-        rows = [("ok" if check.ok else "WRONG", check.name, check.detail) for check in checks]
+        rows = [(check.mark, check.name, check.detail) for check in checks]
         terminal.print_table(header, rows)
     raise typer.Exit(0 if ok else 1)
 
@@ -96,7 +103,8 @@ def _check_backends(workspace: "Workspace") -> Iterator[Check]:
     usable = any(reason is None for _, reason in reasons)
     for name, reason in reasons:
         found = reason or _describe(workspace.backends()[name])
-        yield Check(f"backend {name}", found, ok=reason is None or usable)
+        works = reason is None
+        yield Check(f"backend {name}", found, ok=works or usable, optional=not works and usable)
     if not reasons:
         yield Check("backends", "none is registered: install the app again.", ok=False)
 
@@ -120,8 +128,11 @@ def _check_parts(workspace: "Workspace") -> Iterator[Check]:
         yield Check("run log", str(workspace.store_problem), ok=False)
     else:
         yield Check("run log", f"{workspace.store.count_runs()} runs")
-    states = [workspace.state(pair.name).status for pair in workspace.pairs()]
-    yield Check("pairs", f"{len(states)} known, {states.count('ready')} ready here")
+    pairs = workspace.pairs()
+    here = [pair for pair in pairs if not pair.remote]
+    ready = sum(workspace.state(pair.name).status == "ready" for pair in here)
+    known = f"{len(pairs)} known, {ready} ready here"
+    yield Check("pairs", f"{known}, {len(pairs) - len(here)} on servers")
     for fault in workspace.registry.problems:
         yield Check("registry", str(fault), ok=False)
     embedded = workspace.state("embedded")

@@ -29,6 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
+@hub_app.command("list", hidden=True)
 @hub_app.command("ls")
 def list_pairs(as_json: AsJson = False) -> None:
     """List the pairs with status, sizes, licence and published speedup."""

@@ -1,12 +1,14 @@
 """The hub's answers as text and JSON."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dflash_app.hub.fit import Fit, PairFit
     from dflash_app.hub.hub import Standing
     from dflash_app.hub.job_store import Job
+    from dflash_app.hub.published import Figures
     from dflash_app.hub.recommend import Advice
     from dflash_app.registry.pair import ModelRef, Pair
     from dflash_app.registry.update import Proposal
@@ -53,7 +55,10 @@ def describe(standing: "Standing") -> Iterator[str]:
         yield f"        {standing.reason}"
     for role, ref in (("target", pair.target), ("drafter", pair.drafter)):
         if ref is None:
-            yield f"{role}: none is published"
+            yield f"{role}: {'the server has none' if pair.remote else 'none is published'}"
+            continue
+        if ref.server is not None:
+            yield f"{role}: {ref.source}"
             continue
         weights = size(ref.size_bytes) if ref.size_bytes else "size unknown"
         gated = ", gated" if ref.gated else ""
@@ -61,7 +66,11 @@ def describe(standing: "Standing") -> Iterator[str]:
         yield f"        {weights}, licence {ref.licence or 'unknown'}{gated}"
     yield f"family: {pair.family}, block size {pair.block_size or 'unknown'}"
     yield f"backends: {', '.join(pair.backends) or 'any'}"
-    yield f"on disk: {size(standing.here_bytes)}"
+    yield (
+        "on disk: nothing, it runs on a server"
+        if pair.remote
+        else (f"on disk: {size(standing.here_bytes)}")
+    )
     for told in pair.published:
         speed = f"{told.speedup:g}x" if told.speedup else "speedup untold"
         length = f", acceptance length {told.acceptance_length:g}" if told.acceptance_length else ""
@@ -116,6 +125,7 @@ def describe_fit(found: "PairFit", *, explain: bool) -> Iterator[str]:
         "files here": "Sizes are read from the files on this machine.",
         "hub": "Sizes are read from the headers of the files on the hub.",
         "registry": "Only the registry's sizes of the weights are known; caches come on top.",
+        "its name": "The target's size is an estimate by its name; caches come on top.",
     }
     yield sources[found.source]
     if found.reason:
@@ -166,12 +176,17 @@ def advice_as_json(advice: "Advice") -> dict[str, Any]:
             "device": each.fit.device,
             "precision": each.fit.precision,
             "needed_bytes": each.fit.needed_bytes,
+            "by_name": each.fit.by_name,
             "longest_context": each.fit.longest_context,
-            "published": each.figures,
+            "published": _figures(each.figures) if each.figures else None,
         }
         for each in advice.ranked
     ]
     return {"use": advice.use, "ranked": ranked, "left_out": advice.left_out}
+
+
+def _figures(figures: "Figures") -> dict[str, Any]:
+    return asdict(figures) | {"results": [row.model_dump() for row in figures.results]}
 
 
 def size(num_bytes: int) -> str:

@@ -7,10 +7,9 @@ from dflash_app.events import (
     DecodeEvent,
     Finished,
     FinishReason,
-    PrefillDone,
-    StepDone,
     TextDelta,
     notes_of,
+    token_ids_of,
 )
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.request import Mode, Policy
@@ -52,25 +51,25 @@ class Outcome:
             self._text.append(event.text)
             return event.text
         self._events.append(event)
-        if isinstance(event, PrefillDone):
-            self.token_ids.append(event.token_id)
-        elif isinstance(event, StepDone):
-            self.token_ids.extend(event.token_ids)
-        elif isinstance(event, Finished):
+        self.token_ids.extend(token_ids_of(event))
+        if isinstance(event, Finished):
             self.reason = event.reason
         return None
 
     def summary(self) -> str:
         """What the engine told, a line each, and the figures in one."""
         metrics = self.metrics
-        parts = [f"{metrics.num_output_tokens} tokens"]
+        count = metrics.num_output_tokens
+        parts = ["tokens not counted" if count is None else f"{count} tokens"]
         if metrics.decode_tok_s is not None:
-            parts.append(f"{metrics.decode_tok_s:.0f} tok/s")
+            measured = " measured at the client" if metrics.at_client else ""
+            parts.append(f"{metrics.decode_tok_s:.0f} tok/s{measured}")
         if metrics.ttft_s is not None:
             parts.append(f"first token after {metrics.ttft_s:.3f} s")
         if metrics.mean_acceptance_length is not None:
-            parts.append(f"acceptance length {metrics.mean_acceptance_length:.2f}")
-        if self.mode == "dflash":
+            said = f"acceptance length {metrics.mean_acceptance_length:.2f}"
+            parts.append(f"{said}{say_source(metrics)}")
+        if self.mode == "dflash" and not metrics.at_client:
             parts.append(f"{self.policy} drafts")
         if self.reason == "length":
             parts.append("cut at the length limit")
@@ -88,3 +87,11 @@ class Outcome:
             "notes": [{"after_tokens": after, "text": text} for after, text in self.notes],
             "metrics": self.metrics,
         }
+
+
+def say_source(metrics: RunMetrics) -> str:
+    """Who counted the drafts where a server did, in brackets; "" for our own engine."""
+    if metrics.acceptance_source is None:
+        return ""
+    shared = ", shared with other traffic" if metrics.acceptance_shared else ""
+    return f" (from {metrics.acceptance_source}{shared})"

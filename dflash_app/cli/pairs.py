@@ -16,6 +16,7 @@ pairs_app = typer.Typer(
     help="List the known pairs; add and remove your own.", rich_markup_mode=None
 )
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The pair's name.")]
 Revision = Annotated[str | None, typer.Option(help="Commit of the repository.")]
 
@@ -23,7 +24,7 @@ Revision = Annotated[str | None, typer.Option(help="Commit of the repository.")]
 @pairs_app.callback(invoke_without_command=True)
 def _pairs(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     if context.invoked_subcommand is None:
         _list_pairs(as_json)
@@ -62,11 +63,18 @@ def remove_pair(name: Name) -> None:
     from dflash_app.workspace import open_workspace
 
     with closing(open_workspace()) as workspace:
+        if any(pair.name == name and pair.remote for pair in workspace.pairs()):
+            raise RegistryError(
+                f"Pair {name!r} is on a server: `dflash-app servers rm {name}` removes it, and "
+                "its key."
+            )
         workspace.remove_pair(name)
     terminal.note(f"Pair {name!r} is removed; its models are still on disk.")
 
 
-def _list_pairs(as_json: bool) -> None:
+@pairs_app.command("list", hidden=True)
+@pairs_app.command("ls", hidden=True)
+def _list_pairs(as_json: AsJson = False) -> None:
     """List the known pairs and what of them is here."""
     from dflash_app.workspace import open_workspace
 

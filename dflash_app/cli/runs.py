@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dflash_app.cli import terminal
+from dflash_app.cli.outcome import say_source
 from dflash_app.errors import StoreCorrupt, StoreError
 from dflash_app.metrics import RunMetrics
 from dflash_app.store.records import RunFilter, RunRecord
@@ -29,6 +30,7 @@ def _runs(context: typer.Context, as_json: AsJson = False) -> None:
         list_runs(as_json=as_json)
 
 
+@runs_app.command("ls", hidden=True)
 @runs_app.command("list")
 def list_runs(
     pair: Annotated[str | None, typer.Option(help="Only this pair.")] = None,
@@ -153,7 +155,7 @@ def _row(record: RunRecord) -> tuple[str, ...]:
         start.started_at.astimezone().strftime("%Y-%m-%d %H:%M"),
         start.pair,
         start.mode,
-        str(metrics.num_output_tokens),
+        _count(metrics.num_output_tokens),
         _figure(metrics.decode_tok_s, 0),
         _figure(metrics.mean_acceptance_length, 2),
         record.finish_reason or "running",
@@ -169,15 +171,15 @@ def _details(record: RunRecord) -> list[tuple[str, str]]:
         ("mode", start.mode),
         ("block size", start.block or "-"),
         ("drafts", start.policy or "-"),
-        ("where", f"{start.backend}, {start.device}, {start.precision}"),
+        ("where", start.place),
         ("path", start.paths or "-"),
         ("rollback", start.rollback_kind or "-"),
         ("end", record.error or record.finish_reason or "running"),
         ("prompt tokens", _tokens_read(metrics)),
-        ("output tokens", str(metrics.num_output_tokens)),
-        ("tok/s (decode)", _figure(metrics.decode_tok_s, 1)),
+        ("output tokens", _count(metrics.num_output_tokens)),
+        ("tok/s (decode)", _figure(metrics.decode_tok_s, 1) + _at_client(metrics)),
         ("first token, s", _figure(metrics.ttft_s, 3)),
-        ("acceptance length", _figure(metrics.mean_acceptance_length, 2)),
+        ("acceptance length", _figure(metrics.mean_acceptance_length, 2) + say_source(metrics)),
         ("prompt", terminal.one_line(start.prompt, 200)),
     ]
 
@@ -187,6 +189,14 @@ def _tokens_read(metrics: RunMetrics) -> str:
         return "-"
     reused = metrics.num_reused_tokens
     return f"{metrics.num_prompt_tokens}" + (f", {reused} of them reused" if reused else "")
+
+
+def _at_client(metrics: RunMetrics) -> str:
+    return ", measured at the client" if metrics.at_client else ""
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _figure(value: float | None, digits: int) -> str:

@@ -29,6 +29,13 @@ def check_space(
     build: Annotated[
         bool, typer.Option("--build/--no-build", help="Build the page too, which takes seconds.")
     ] = True,
+    resolve: Annotated[
+        bool,
+        typer.Option(
+            "--resolve/--no-resolve",
+            help="Ask the package index what ZeroGPU would install, which takes a minute.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Tell whether a checkout can be pushed; status 1 if not."""
@@ -37,7 +44,7 @@ def check_space(
     looked_at = folder or PACKAGE_DIR.parent
     if not (looked_at / "app.py").is_file():
         raise typer.BadParameter(f"{looked_at} is no checkout of this app: it has no app.py.")
-    checks = list(check_checkout(looked_at.resolve(), build=build))
+    checks = list(check_checkout(looked_at.resolve(), build=build, resolve=resolve))
     ok = all(check.ok for check in checks)
     if as_json:
         terminal.print_json({"ok": ok, "checks": checks})

@@ -25,8 +25,9 @@ class PairState:
             missing would help: here for weights that are no safetensors, and in the workspace for
             what no backend of the app can run.
         reason: one sentence with the cure; None where ready.
-        target_dir: the target's folder where it is complete.
-        drafter_dir: the drafter's folder where it is complete.
+        target_dir: the target's folder where it is complete; None for a pair on a server, which is
+            always ready, as nothing of it is needed here.
+        drafter_dir: the drafter's folder where it is complete, likewise.
     """
 
     status: Status
@@ -55,6 +56,8 @@ def pair_state(pair: Pair, cache_dir: Path | None = None) -> PairState:
         pair: a registry row.
         cache_dir: the hub's cache; None takes the one that huggingface_hub uses (HF_HUB_CACHE).
     """
+    if pair.remote:
+        return PairState("ready", None, None, None)
     target = _find(pair.target, cache_dir, tokenizer=True)
     if pair.status == "planned":
         reason = f"Pair {pair.name!r} is planned, its drafter is not published: choose another."
@@ -83,9 +86,11 @@ def resolve(ref: ModelRef, cache_dir: Path | None = None) -> Path:
         cache_dir: as for `pair_state`.
 
     Raises:
-        PairNotReady: the model is not, or not completely, on this machine.
+        PairNotReady: the model is not, or not completely, on this machine, or it is on a server.
         UnsupportedFormat: its weights are no safetensors.
     """
+    if ref.server is not None:
+        raise PairNotReady(_on_server(ref))
     found = _find(ref, cache_dir)
     if found.lacks == SAFE_WEIGHTS:
         raise UnsupportedFormat(_say_unsafe(found))
@@ -111,6 +116,8 @@ def _find(ref: ModelRef, cache_dir: Path | None, *, tokenizer: bool = False) -> 
 
 def _folder(ref: ModelRef, cache_dir: Path | None) -> Path | None:
     """Where the model's files are, complete or not; None where there are none."""
+    if ref.server is not None:
+        return None
     if ref.repo is not None:
         return _snapshot(ref.repo, ref.revision, cache_dir)
     embedded = ref.source.startswith("embedded:")
@@ -174,13 +181,19 @@ def ready_folders(pair: Pair, *, drafting: bool) -> tuple[Path, Path | None]:
         drafting: False, or a pair without a drafter: none is asked for.
 
     Raises:
-        PairNotReady: something is missing; says what brings it.
+        PairNotReady: something is missing, or the pair is on a server; says what brings it.
     """
+    if pair.remote:
+        raise PairNotReady(_on_server(pair.target))
     state = pair_state(pair)
     wants_drafter = drafting and pair.drafter is not None
     if state.target_dir is None or (wants_drafter and state.drafter_dir is None):
         raise PairNotReady(state.reason or f"Pair {pair.name!r} is not on this machine.")
     return state.target_dir, state.drafter_dir if wants_drafter else None
+
+
+def _on_server(ref: ModelRef) -> str:
+    return f"{ref.source} runs on a server, so its files are not here: choose a pair that is."
 
 
 def _sentence(partly: bool, missing: list[_Found], pair: Pair | None = None) -> str:

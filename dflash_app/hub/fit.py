@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dflash_app.errors import HubError
+from dflash_app.errors import HubError, PairNotReady
 from dflash_app.hub.cache import is_here, resolve
 from dflash_app.hub.disk import blob_sizes, bytes_here, free_bytes, repo_folder
+from dflash_app.hub.estimates import weights_by_name
 from dflash_app.hub.fast_copies import FastPath
 from dflash_app.hub.headers import stored_tensors
 from dflash_app.hub.memory import MemoryNeed, Storing, estimate
@@ -18,7 +19,7 @@ from dflash_app.hub.remote import RemoteModel, ask_config, ask_headers, ask_mode
 from dflash_app.hub.weights import Headers
 from dflash_app.registry.pair import ModelRef, Pair
 
-Source = Literal["files here", "hub", "registry"]
+Source = Literal["files here", "hub", "registry", "its name"]
 
 PRECISIONS = {"bf16": None, "int8": "int8", "nf4": "nf4", "MLX 4-bit": "4bit"}
 """The quantisation of each, as `weights.weight_bytes` knows it."""
@@ -45,7 +46,8 @@ class Fit:
         free_bytes: of the device.
         needed_bytes: at the usual context, or of the weights alone where `need` is None.
         longest_context: most tokens of prompt and answer that fit; 0 is none, None unknown.
-        need: the arithmetic (`breakdown`); None where only the registry's size is known.
+        need: the arithmetic (`breakdown`); None where only the weights' size is known.
+        by_name: the target's size is a guess from its name.
     """
 
     precision: str
@@ -54,6 +56,7 @@ class Fit:
     needed_bytes: int
     longest_context: int | None
     need: MemoryNeed | None
+    by_name: bool = False
 
     @property
     def fits(self) -> bool:
@@ -113,15 +116,22 @@ def fit_pair(
     Args:
         pair: a registry row.
         devices: where it could be loaded.
-        online: False takes the registry's sizes for what is not here; asks nobody.
+        online: False takes the registry's sizes for what is not here, or the target's by its
+            name; asks nobody.
         context_length: tokens of prompt and answer to tell the need for; None takes the usual.
         cache_dir: the hub's cache; None takes the library's own.
         dtype: that it computes in.
 
     Raises:
+        PairNotReady: it is on a server.
         LoadError: a file or a config that was read is damaged.
-        HubError: nothing is known: not here, the hub does not tell, the registry has no size.
+        HubError: nothing is known: not here, the hub does not tell, the registry has no size, nor
+            does the target's name tell one.
     """
+    if pair.remote:
+        raise PairNotReady(
+            f"Pair {pair.name!r} runs on a server: it takes no memory of this machine."
+        )
     refs = [ref for ref in (pair.target, pair.drafter) if ref]
     try:
         known = [
@@ -206,16 +216,28 @@ def _by_registry(
     cache_dir: Path | None,
 ) -> PairFit:
     """By the weights' sizes alone, which say nothing of the context that fits."""
-    sizes = [ref.size_bytes for ref in refs if ref.size_bytes]
+    by_name = not pair.target.size_bytes
+    target_bytes = pair.target.size_bytes or weights_by_name(pair.target)
+    sizes = [size for size in (target_bytes, *(ref.size_bytes for ref in refs[1:])) if size]
     if len(sizes) < len(refs):
-        raise HubError(f"The registry has no size of pair {pair.name!r} either. {reason}")
+        raise HubError(f"The registry does not tell the size of pair {pair.name!r}. {reason}")
     missing = [ref for ref in refs if not is_here(ref, cache_dir)]
     lacking = sum(
         max((ref.size_bytes or 0) - bytes_here(ref.repo or "", cache_dir), 0) for ref in missing
     )
     fits = [
-        Fit(precision, device.name, device.free_bytes, int(sum(sizes) * bits / 16), None, None)
+        Fit(
+            precision=precision,
+            device=device.name,
+            free_bytes=device.free_bytes,
+            needed_bytes=int(sum(sizes) * bits / 16),
+            longest_context=None,
+            need=None,
+            by_name=by_name,
+        )
         for precision, bits in _BITS.items()
         for device in devices
     ]
-    return PairFit(pair.name, "registry", reason, lacking, free_bytes(cache_dir), tuple(fits))
+    source: Source = "its name" if by_name else "registry"
+    download_bytes = None if by_name else lacking
+    return PairFit(pair.name, source, reason, download_bytes, free_bytes(cache_dir), tuple(fits))

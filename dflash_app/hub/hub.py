@@ -33,7 +33,9 @@ from dflash_app.registry.update import Proposal, propose, take
 
 Role = Literal["target", "drafter"]
 ROLES: tuple[Role, ...] = ("target", "drafter")
-Status = Literal["ready", "partial", "not downloaded", "gated", "planned", "not supported"]
+Status = Literal[
+    "ready", "on server", "partial", "not downloaded", "gated", "planned", "not supported"
+]
 
 Held = Callable[[], AbstractContextManager[Pair | None]]
 """Yields the pair in memory, and lets none be loaded meanwhile."""
@@ -45,7 +47,8 @@ class Standing:
 
     Attributes:
         pair: the registry's row.
-        status: "partial": some of its files are here; "gated": not here, and no token is known.
+        status: "partial": some of its files are here; "gated": not here, and no token is known;
+            "on server": there is nothing to download, and nobody was asked whether it answers.
         reason: one sentence with the cure; None where ready.
         here_bytes: what its repositories take on disk, other revisions included.
         weights_bytes: of both models by the registry; None where it does not tell.
@@ -99,7 +102,9 @@ class Hub:
         sizes = [ref.size_bytes for ref in refs]
         job = next((job for job in self.jobs.snapshot() if job.pair == pair.name), None)
         status: Status
-        if state.status != "needs download":
+        if pair.remote and state.status == "ready":
+            status = "on server"
+        elif state.status != "needs download":
             status = state.status
         elif here:
             status = "partial"
@@ -120,12 +125,15 @@ class Hub:
 
         Raises:
             UnknownPair: no registry knows the name.
-            PairNotReady: there is nothing to download: planned, or a folder of this machine.
+            PairNotReady: there is nothing to download: planned, a folder of this machine, or on a
+                server.
             HubError: another process is downloading it.
         """
         pair = self._registry().get(name)
         if pair.status == "planned":
             raise PairNotReady(f"Pair {name!r} is planned, its drafter is not published.")
+        if pair.remote:
+            raise PairNotReady(_nothing_here(pair, "download"))
         wanted = [
             Wanted(ref.repo, ref.revision, role)
             for role, ref in self._models(pair, roles)
@@ -154,8 +162,11 @@ class Hub:
 
         Raises:
             UnknownPair: no registry knows the name.
+            PairNotReady: it is on a server.
         """
         pair = self._registry().get(name)
+        if pair.remote:
+            raise PairNotReady(_nothing_here(pair, "delete"))
         chosen: list[tuple[str, str]] = []
         begun, kept = [], []
         for role, ref in self._models(pair, roles):
@@ -234,9 +245,11 @@ class Hub:
 
         Raises:
             UnknownPair: no registry knows the name.
-            PairNotReady: a model of it is not here.
+            PairNotReady: a model of it is not here, or it is on a server.
         """
         pair = self._registry().get(name)
+        if pair.remote:
+            raise PairNotReady(_nothing_here(pair, "check"))
         for _, ref in self._models(pair, roles):
             if ref.repo is not None:
                 for check in verify_folder(resolve(ref, self._cache_dir)):
@@ -305,6 +318,13 @@ class Hub:
     def _pin(self, repo: str, commit: str) -> None:
         write_pin(self._home / PINS, repo, commit)
         self._reload()
+
+
+def _nothing_here(pair: Pair, what: str) -> str:
+    return (
+        f"Pair {pair.name!r} runs on a server ({pair.target.server}), so there is nothing here to "
+        f"{what}: it can be used as it is, and `dflash-app pairs remove` takes its row away."
+    )
 
 
 def _repos(refs: Sequence[ModelRef | None]) -> list[str]:

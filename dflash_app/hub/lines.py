@@ -88,7 +88,10 @@ def _composed_name(target: ModelRef, drafter: ModelRef) -> str:
 
 
 def _marks(row: Pair) -> Iterator[str]:
-    """What rows of one line have in common, any of it."""
+    """What rows of one line have in common, any of it; servers share with nobody."""
+    if row.remote:
+        yield f"target {row.target.source}"
+        return
     for place in (row.target.source, row.trained_for):
         if place is not None:
             yield f"target {place}"

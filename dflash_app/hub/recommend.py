@@ -25,7 +25,7 @@ NO_ANSWER = (
 NOT_ASKED = "Its size is neither here nor in the registry, and the hub was not asked."
 _PRECISIONS = ("bf16", "int8", "nf4")
 """Of every device but Apple's, for which bitsandbytes has no int8 and nf4."""
-_NEVER = ("planned", "not supported", "gated")
+_NEVER = ("planned", "not supported", "gated", "on server")
 
 _Usable = tuple[Pair, Fit, Figures | None]
 
@@ -53,7 +53,8 @@ class LeftOut:
 
     Attributes:
         pair: its name.
-        cause: "planned", "not supported", "gated", "does not fit" or "size not known".
+        cause: "planned", "not supported", "gated", "on server", "does not fit" or "size not
+            known".
         reason: one sentence.
     """
 
@@ -163,7 +164,12 @@ def _usable_fit(standing: Standing, found: PairFit | str | None) -> Fit | LeftOu
     """The precision and device to take, or why there is none."""
     name = standing.pair.name
     if standing.status in _NEVER:
-        return LeftOut(name, standing.status, standing.reason or f"It is {standing.status}.")
+        reason = standing.reason or (
+            "It runs on a server, not on this machine."
+            if standing.pair.remote
+            else f"It is {standing.status}."
+        )
+        return LeftOut(name, standing.status, reason)
     if not isinstance(found, PairFit):
         return LeftOut(name, "size not known", found or "Its fit was not looked at.")
     if not found.disk_fits:
@@ -182,7 +188,7 @@ def _usable_fit(standing: Standing, found: PairFit | str | None) -> Fit | LeftOu
     if least is None:
         return LeftOut(name, "does not fit", "No device of this machine is known.")
     reason = (
-        f"It needs {_gb(least.needed_bytes)} in {least.precision}, and {least.device} has "
+        f"It needs {_needed(least)} in {least.precision}, and {least.device} has "
         f"{_gb(least.free_bytes)} free."
     )
     return LeftOut(name, "does not fit", reason)
@@ -241,9 +247,14 @@ def _say_fit(pair: Pair, fit: Fit) -> str:
     begin = "It ships with the app and" if _is_embedded(pair) else "It"
     long = f", with room for {fit.longest_context:,} tokens" if fit.longest_context else ""
     return (
-        f"{begin} needs {_gb(fit.needed_bytes)} of the {_gb(fit.free_bytes)} free on {fit.device} "
+        f"{begin} needs {_needed(fit)} of the {_gb(fit.free_bytes)} free on {fit.device} "
         f"in {fit.precision}{long}"
     )
+
+
+def _needed(fit: Fit) -> str:
+    guess = ", by its name and without caches," if fit.by_name else ""
+    return f"{_gb(fit.needed_bytes)}{guess}"
 
 
 def _why_embedded(

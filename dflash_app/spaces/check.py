@@ -15,6 +15,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from dflash_app.spaces.front_matter import FrontMatter, read_front_matter
+from dflash_app.spaces.resolution import CannotResolve
+from dflash_app.spaces.resolution import resolve as resolve_requirements
 
 MAX_FILE_BYTES = 10_000_000
 """Larger files need the hub's Xet storage, and a clone without it would hold pointers."""
@@ -66,12 +68,14 @@ class Unfit(Exception):
     """What is wrong, with its cure."""
 
 
-def check_checkout(folder: Path, *, build: bool = True) -> Iterator[Check]:
-    """Look at everything; nothing is changed, and nobody is asked over the network.
+def check_checkout(folder: Path, *, build: bool = True, resolve: bool = False) -> Iterator[Check]:
+    """Look at everything; nothing is changed.
 
     Args:
         folder: of the checkout.
         build: also build the page in a process of its own, which takes seconds.
+        resolve: also ask the package index what ZeroGPU would install, which takes a minute; nobody
+            else is asked over the network.
     """
     files = files_to_push(folder)
     looks: list[tuple[str, Callable[[], str]]] = [
@@ -86,6 +90,8 @@ def check_checkout(folder: Path, *, build: bool = True) -> Iterator[Check]:
     ]
     if build:
         looks.append(("public page", lambda: _check_build(folder)))
+    if resolve:
+        looks.append(("installation on ZeroGPU", lambda: _check_resolution(folder)))
     for name, look in looks:
         try:
             yield Check(name, True, look())
@@ -226,6 +232,21 @@ def _check_build(folder: Path) -> str:
     if done.returncode != 0:
         raise Unfit(f"It cannot be built ({last}): run `python app.py` with SPACE_ID=x to see.")
     return f"built, offering {last}"
+
+
+def _check_resolution(folder: Path) -> str:
+    front = _front_matter(folder)
+    torch = ZERO_GPU_TORCH[0]
+    # What a Space adds by itself, besides the torch that ZeroGPU runs.
+    also = (f"torch=={torch}", "spaces", f"gradio[oauth,mcp]=={front.sdk_version}")
+    try:
+        found = resolve_requirements(folder / "requirements.txt", also, ZERO_GPU_PYTHON)
+    except CannotResolve as error:
+        raise Unfit(
+            f"For Python {ZERO_GPU_PYTHON} with {', '.join(also)} pip says: {error}. Loosen the "
+            "requirement that it names, or try again with a network."
+        ) from error
+    return f"{len(found)} packages, transformers {found.get('transformers', 'absent')}"
 
 
 def _front_matter(folder: Path) -> FrontMatter:

@@ -7,6 +7,7 @@ a whole copy of it goes to the folder now and then, and the next start begins wi
 import logging
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from dflash_app.errors import StoreError
@@ -15,7 +16,9 @@ from dflash_app.store.runs import Store
 from dflash_app.store.snapshot import write_snapshot
 
 INTERVAL_S = 60.0
-"""Most that a restart can lose."""
+"""Most that a crash can lose, while a copy takes less than two seconds."""
+_MAX_SHARE = 30
+"""The pause after a copy is so many times as long as it took: a large log takes long to write."""
 
 log = logging.getLogger(__name__)
 
@@ -106,13 +109,15 @@ class Copies:
         return True
 
     def _work(self) -> None:
-        over = False
+        over, took_s = False, 0.0
         while not over:
-            over = self._over.wait(self._interval_s)
+            over = self._over.wait(max(self._interval_s, _MAX_SHARE * took_s))
+            began_s = time.monotonic()
             try:
                 self.copy_now()
             except StoreError as error:
                 log.warning("%s", error)
+            took_s = time.monotonic() - began_s
 
     def _state(self) -> tuple[int, ...]:
         """Sizes and times of the log's files: whatever is written changes one of them."""
@@ -126,7 +131,9 @@ class Copies:
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Copy a file so that nobody ever finds half of it."""
+    """Copy a file so that nobody ever finds half of it, and no other user can read it."""
     part = target.with_name(f"{target.name}.part")
+    part.unlink(missing_ok=True)  # of a process that was killed
+    part.touch(mode=0o600)
     shutil.copyfile(source, part)
     part.replace(target)

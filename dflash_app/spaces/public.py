@@ -15,6 +15,11 @@ from dflash_app.settings import PublicLimits, Settings
 
 _PATH = re.compile(r"(?<![\w:/.])(?:/[^\s/'\"`,;:()]+){2,}/?")
 """An absolute path of two names or more; no part of an address."""
+_SERVER = re.compile(
+    r"https?://(?!(?:\w+\.)?(?:huggingface\.co|hf\.co)\b)[^\s'\"`,;()]+|"
+    r"(?:https?://)?(?!\d{1,2}:\d{2}\b)(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):\d{2,5}\b(?:/[\w.%~/-]*)?"
+)
+"""An address, or host and port alone; neither a time of day ("23:05") nor the hub's own pages."""
 
 
 def check_limits(requests: Sequence[GenerationRequest], limits: PublicLimits | None) -> None:
@@ -40,15 +45,18 @@ def check_limits(requests: Sequence[GenerationRequest], limits: PublicLimits | N
 
 
 def hide_paths(text: str) -> str:
-    """A sentence for strangers: where this machine keeps its files is not theirs to know."""
-    return _PATH.sub("…", text)
+    """A sentence for strangers: where this machine keeps its files is not theirs to know.
+
+    Neither is at which host and port a server stands.
+    """
+    return _PATH.sub("…", _SERVER.sub("…", text))
 
 
 def load_offered_pairs(settings: Settings, bundled: Path, others: Sequence[Path]) -> Registry:
     """The registry in use, with the pairs that the page offers.
 
     Those of DFLASH_APP_PAIRS, else all; a public page, where nobody can download, offers those
-    that are on this machine.
+    that are on this machine. It offers a server only where DFLASH_APP_PAIRS names its pair.
 
     Args:
         settings: says which.
@@ -63,7 +71,11 @@ def load_offered_pairs(settings: Settings, bundled: Path, others: Sequence[Path]
         return offer_only(registry, settings.pairs)
     if settings.public is None:
         return registry
-    here = [pair.name for pair in registry.pairs if pair_state(pair).status == "ready"]
+    here = [
+        pair.name
+        for pair in registry.pairs
+        if not pair.remote and pair_state(pair).status == "ready"
+    ]
     return offer_only(registry, here)
 
 

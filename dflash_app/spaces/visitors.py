@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
+from dflash_app.spaces.allowance import Allowance
+
 COOKIE = "dflash-visitor"
 MAX_AGE_S = 180 * 24 * 3600
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -20,34 +22,81 @@ _HOST = "__Host-"
 """Before a cookie's name it makes browsers refuse one that another host or plain HTTP has set."""
 
 
+_SESSION = "session-"
+
+
 class Visitors:
     """Tells visitors apart; one for each served page."""
 
-    def __init__(self) -> None:
-        self._salt = secrets.token_bytes(32)
+    def __init__(self, max_per_hour: int | None = None) -> None:
+        """Nobody has come.
 
-    def owner(self, cookies: Mapping[str, str], session: str | None) -> str:
+        Args:
+            max_per_hour: runs that one of them may begin; None sets no limit.
+        """
+        self._salt = secrets.token_bytes(32)
+        self._allowance = None if max_per_hour is None else Allowance(max_per_hour)
+
+    def owner(
+        self, cookies: Mapping[str, str], session: str | None, *, secure: bool = False
+    ) -> str:
         """Whose chats and runs a request may see; nothing in it can be sent back as a key.
 
         Args:
             cookies: of the request.
             session: Gradio's, of one load of the page.
+            secure: the browser came by HTTPS, see `is_secure`.
         """
-        key = find_key(cookies)
+        key = find_key(cookies, secure=secure)
         if key is not None:
             return "visitor-" + hashlib.sha256(key.encode()).hexdigest()[:32]
         # Its hash is salted: with the name of a session alone nobody can make up its owner.
-        named = (session or secrets.token_hex(16)).encode()
-        return "session-" + hashlib.blake2b(named, key=self._salt, digest_size=16).hexdigest()
+        return _SESSION + self._hash(session or secrets.token_hex(16))
+
+    def admit(self, owner: str, headers: Mapping[str, str], host: str | None) -> None:
+        """Count a run that a visitor begins.
+
+        Programs keep no cookies, and may open a session for each request: they are counted by the
+        address that they come from, of which a hash stays in memory for an hour.
+
+        Args:
+            owner: from `owner`.
+            headers: of the request; a proxy names the address there.
+            host: that the request comes from, where known.
+
+        Raises:
+            QueueFull: it would be one too many in an hour; says when to come back.
+        """
+        if self._allowance is None:
+            return
+        address = headers.get("x-forwarded-for", "").split(",")[0].strip() or host
+        if owner.startswith(_SESSION) and address:
+            owner = "address-" + self._hash(address)
+        self._allowance.take(owner)
+
+    def _hash(self, text: str) -> str:
+        return hashlib.blake2b(text.encode(), key=self._salt, digest_size=16).hexdigest()
 
 
-def find_key(cookies: Mapping[str, str]) -> str | None:
-    """The visitor's key, where there is one of the form that we give."""
-    for name in (_HOST + COOKIE, COOKIE):
-        value = cookies.get(name)
-        if isinstance(value, str) and _KEY.fullmatch(value):
-            return value
-    return None
+def find_key(cookies: Mapping[str, str], *, secure: bool = False) -> str | None:
+    """The visitor's key, where there is one of the form that we give.
+
+    Args:
+        cookies: of the request.
+        secure: the browser came by HTTPS: then only a cookie counts that nobody else can have set.
+    """
+    value = cookies.get(_HOST + COOKIE if secure else COOKIE)
+    return value if isinstance(value, str) and _KEY.fullmatch(value) else None
+
+
+def is_secure(forwarded: str, scheme: str) -> bool:
+    """Whether the browser came by HTTPS.
+
+    Args:
+        forwarded: what the proxy before a Space says, in `X-Forwarded-Proto`.
+        scheme: of the request as it came to us.
+    """
+    return "https" in (forwarded.split(",", maxsplit=1)[0].strip(), scheme)
 
 
 class GiveKeys:
@@ -66,10 +115,11 @@ class GiveKeys:
             kept = [each for each in scope["headers"] if each[0] != b"cookie"]
             await self._app({**scope, "headers": kept}, receive, send)
             return
-        if not _loads_page(scope) or find_key(_cookies_of(scope)) is not None:
+        secure = _is_secure(scope)
+        if not _loads_page(scope) or find_key(_cookies_of(scope), secure=secure) is not None:
             await self._app(scope, receive, send)
             return
-        cookie = _new_cookie(secure=_is_secure(scope))
+        cookie = _new_cookie(secure=secure)
 
         async def send_with_cookie(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -106,9 +156,8 @@ def _cookies_of(scope: Any) -> dict[str, str]:
 
 
 def _is_secure(scope: Any) -> bool:
-    """Whether the browser came by HTTPS; the proxy before a Space says so."""
-    forwarded = dict(scope["headers"]).get(b"x-forwarded-proto", b"").split(b",")[0].strip()
-    return b"https" in (forwarded, str(scope.get("scheme")).encode())
+    forwarded = dict(scope["headers"]).get(b"x-forwarded-proto", b"").decode("latin-1")
+    return is_secure(forwarded, str(scope.get("scheme")))
 
 
 def _new_cookie(*, secure: bool) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """The page's API: three named endpoints for programs, beside the page and in the same line."""
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar
 import gradio as gr
 
 from dflash_app.errors import DFlashAppError, PairNotReady, RequestError
-from dflash_app.events import DecodeEvent, PrefillDone, StepDone
-from dflash_app.race import RaceLane, Verdict, speedup, verdict, warm_up
+from dflash_app.events import DecodeEvent
+from dflash_app.race import RaceLane, speedup, warm_up
 from dflash_app.request import GenerationRequest, Message, SamplingParams
 from dflash_app.spaces.public import check_limits
 from dflash_app.ui.choice import Choice
@@ -20,12 +20,14 @@ from dflash_app.ui.model_bar import first_ready
 from dflash_app.ui.run_view import RunView
 from dflash_app.ui.sampling import as_mode
 from dflash_app.ui.shell import Page
+from dflash_app.verdict import Verdict, verdict
 
 SOURCE = "api"
 """Of the runs in the log."""
 FIGURES = (
     "num_prompt_tokens", "num_output_tokens", "num_steps", "queue_s", "ttft_s", "decode_s",
-    "decode_tok_s", "end_to_end_tok_s", "mean_acceptance_length",
+    "decode_tok_s", "end_to_end_tok_s", "mean_acceptance_length", "at_client",
+    "acceptance_source", "acceptance_shared",
 )  # fmt: skip
 """What an answer holds of `RunMetrics`; docs/metrics.md defines each."""
 _WARM_UP_TOKENS = 8
@@ -66,7 +68,7 @@ class Api:
                     "title": pair.title,
                     "family": pair.family,
                     "status": state.status,
-                    "reason": state.reason,
+                    "reason": self.page.told(state.reason) if state.reason else None,
                     "block_size": pair.block_size,
                 }
             )
@@ -109,8 +111,8 @@ class Api:
             state ("waiting", "loading", "running", "ended"), place (in the queue, 1 is next; None
             once it runs), text (so far), finish_reason (at the end), figures.
         """
-        turns = _read_turns(message, history, system)
-        with _refusing():
+        with self._refusing():
+            turns = _read_turns(message, history, system)
             wanted = GenerationRequest(
                 messages=turns,
                 max_new_tokens=max_new_tokens,
@@ -158,8 +160,8 @@ class Api:
             state and place as of `chat`; ar and dflash, each with text, finish_reason and figures;
             at the end speedup (of decoding) and verdict (identical, explanation, position).
         """
-        turns = _read_turns(message, None, system)
-        with _refusing():
+        with self._refusing():
+            turns = _read_turns(message, None, system)
             wanted = GenerationRequest(
                 messages=turns,
                 max_new_tokens=max_new_tokens,
@@ -188,6 +190,14 @@ class Api:
         choice = Choice(name, wanted.mode, wanted.block_size, None, None)
         self.page.check_ready(choice)
         return choice
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """What is wrong with a request, as the sentence that Gradio passes on."""
+        try:
+            yield
+        except DFlashAppError as error:
+            raise gr.Error(self.page.told(error), print_exception=False) from error
 
     def _owner(self, request: gr.Request | None) -> str | None:
         return self.page.owner(request) if request is not None else None
@@ -226,12 +236,18 @@ class _Race:
         """Both lanes, then the verdict; in the reader's thread."""
         loaded = self._page.load(self._choice)
         warm_up([RaceLane(loaded, each) for each in self._requests], max_tokens=_WARM_UP_TOKENS)
-        ids: list[list[int]] = [[], []]
+        plain, drafted = seen = [RunView(colour=False), RunView(colour=False)]
         workspace = self._page.workspace
         for lane, event in workspace.race(loaded, self._requests, source=SOURCE, owner=self._owner):
-            ids[lane] += _ids_of(event)
+            seen[lane].add([event])
             yield lane, event
-        self.verdict = verdict(loaded, self._requests[0], *ids)
+        self.verdict = verdict(
+            loaded,
+            self._requests[0],
+            plain.token_ids,
+            drafted.token_ids,
+            texts=(plain.text, drafted.text),
+        )
 
     def say(self) -> Answer:
         """Both lanes so far."""
@@ -245,30 +261,18 @@ class _Race:
         }
 
 
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What is wrong with a request, as the sentence that Gradio passes on."""
-    try:
-        yield
-    except DFlashAppError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
 def _read_turns(message: Any, history: Any, system: Any) -> tuple[Message, ...]:
-    """The conversation, of values that may be anything that JSON can be."""
-    with _refusing():
-        turns = history or []
-        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            raise RequestError('history must be a list of {"role": ..., "content": ...}.')
-        earlier = [Message(turn.get("role"), turn.get("content")) for turn in turns]
-        spoken = [Message("system", system)] if system else []
-        return (*spoken, *earlier, Message("user", message))
+    """The conversation, of values that may be anything that JSON can be.
 
-
-def _ids_of(event: DecodeEvent) -> Sequence[int]:
-    if isinstance(event, PrefillDone):
-        return (event.token_id,)
-    return event.token_ids if isinstance(event, StepDone) else ()
+    Raises:
+        RequestError: they are no conversation.
+    """
+    turns = history or []
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise RequestError('history must be a list of {"role": ..., "content": ...}.')
+    earlier = [Message(turn.get("role"), turn.get("content")) for turn in turns]
+    spoken = [Message("system", system)] if system else []
+    return (*spoken, *earlier, Message("user", message))
 
 
 def _say_state(run: LiveRun[Any]) -> Answer:
@@ -293,4 +297,5 @@ def _say_verdict(found: Verdict) -> Answer:
         "position": found.position,
         "margin": found.margin,
         "near_tie": found.near_tie,
+        "by_text": found.by_text,
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dflash_app.errors import UnknownPair
+from dflash_app.registry.pair import REMOTE_BACKEND
 from dflash_app.ui.choice import AUTO
 from dflash_app.ui.language import Texts
 from dflash_app.workspace import Workspace
@@ -12,10 +13,10 @@ from dflash_app.workspace import Workspace
 Choices = list[tuple[Any, str]]
 """What an option says, as it is or as a key for the browser, and its value."""
 
-TITLES = {"torch": "PyTorch", "mlx": "MLX"}
-
 texts = Texts.load("bar", Path(__file__).with_name("texts") / "bar.yaml")
 """Of the model bar and of the line below it."""
+
+TITLES = {"torch": "PyTorch", "mlx": "MLX", REMOTE_BACKEND: texts.label("server")}
 
 _AUTO = (texts.label("auto"), AUTO)
 _DTYPES = [(name, name) for name in ("float32", "bfloat16", "float16")]
@@ -36,11 +37,15 @@ def backend_choices(workspace: Workspace, pair: str | None) -> Choices:
 
 def precision_choices(backend: str | None) -> Choices:
     """What a backend computes in, and what it can store the target's weights as."""
+    if backend == REMOTE_BACKEND:
+        return [_AUTO]  # the server was started with its own
     return [_AUTO, *_DTYPES, *_QUANTIZATIONS.get(backend or "", [])]
 
 
 def device_choices(backend: str | None) -> Choices:
     """Devices to offer, told without importing a tensor library."""
+    if backend == REMOTE_BACKEND:
+        return [_AUTO]
     devices: Choices = [_AUTO, ("CPU", "cpu")]
     on_apple_silicon = platform.system() == "Darwin" and platform.machine() == "arm64"
     if backend == "mlx":

@@ -65,7 +65,8 @@ def chart_acceptance_histogram(runs: Sequence[RunRecord]) -> go.Figure:
     figure = build_figure(*map(_texts.say, ("histogram_title", "histogram_x", "histogram_y")))
     total = sum(counts.values())
     if not total:
-        return explain_empty(figure, say_none(runs, "no_drafts"))
+        drafted = any(run.metrics.mean_acceptance_length is not None for run in runs)
+        return explain_empty(figure, say_none(runs, "no_counts" if drafted else "no_drafts"))
     numbers = sorted(counts)
     figure.add_bar(
         x=numbers,
@@ -86,7 +87,8 @@ def chart_acceptance_by_position(runs: Sequence[RunRecord]) -> go.Figure:
             rates[position].append(rate)
     figure = build_figure(*map(_texts.say, ("positions_title", "positions_x", "positions_y")))
     if not rates:
-        return explain_empty(figure, say_none(runs, "no_drafts"))
+        drafted = any(run.metrics.mean_acceptance_length is not None for run in runs)
+        return explain_empty(figure, say_none(runs, "no_counts" if drafted else "no_drafts"))
     positions = sorted(rates)
     figure.add_scatter(
         x=positions,
@@ -106,11 +108,11 @@ def chart_context(runs: Sequence[RunRecord]) -> go.Figure:
     lengths: list[int] = []
     for mode, colour in COLOURS.items():
         points = [
-            (run, run.metrics.num_prompt_tokens + run.metrics.num_output_tokens)
+            (run, run.metrics.num_context_tokens)
             for run in runs
             if run.start.mode == mode
             and run.metrics.decode_tok_s is not None
-            and run.metrics.num_prompt_tokens is not None
+            and None not in (run.metrics.num_prompt_tokens, run.metrics.num_output_tokens)
         ]
         lengths += [length for _, length in points]
         figure.add_scatter(

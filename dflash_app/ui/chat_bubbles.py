@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dflash_app.store.chat_records import ReplyFigures, Turn
+from dflash_app.ui.chat_acts import render_acts
 from dflash_app.ui.chat_markdown import (
     FOOT,
     close_fence,
@@ -65,7 +66,8 @@ def _figures(figures: ReplyFigures) -> list[str]:
         said.append(_texts.say("foot_plain"))
     elif figures.mean_acceptance_length is not None:
         length = format_decimal(figures.mean_acceptance_length)
-        said.append(_texts.say("foot_acceptance", length=length))
+        shared = "_shared" if figures.acceptance_shared else ""
+        said.append(_texts.say(f"foot_acceptance{shared}", length=length))
     if figures.ttft_s is not None:
         said.append(_texts.say("foot_first", duration=format_duration(figures.ttft_s)))
     if figures.num_output_tokens:
@@ -76,7 +78,8 @@ def _figures(figures: ReplyFigures) -> list[str]:
 def _bubbles_of_turn(turn: Turn) -> list[Bubble]:
     if turn.role == "user":
         return [_bubble("user", inert_markdown(_shortened(turn.content)))]
-    return _reply_bubbles(turn.content, foot=render_foot(turn))
+    foot, acts = escape_html(render_foot(turn)), "" if turn.under_way else render_acts(turn)
+    return _reply_bubbles(turn.content, foot=" · ".join(filter(None, [foot, acts])))
 
 
 def _reply_bubbles(text: str, foot: str = "") -> list[Bubble]:
@@ -88,7 +91,7 @@ def _reply_bubbles(text: str, foot: str = "") -> list[Bubble]:
         bubbles.append(_bubble("assistant", shown, {"title": title, "status": "done"}))
     shown = inert_markdown(dollars_as_formulas(_shortened(answer)))
     if foot:
-        shown = f'{close_fence(shown)}\n\n<small class="foot">{FOOT}{escape_html(foot)}</small>'
+        shown = f'{close_fence(shown)}\n\n<small class="foot">{FOOT}{foot}</small>'
     if shown:
         bubbles.append(_bubble("assistant", shown))
     return bubbles

@@ -55,7 +55,7 @@ def answer(
             raise RequestError(_texts.say("answered_elsewhere"))
         reply = _prepare(tab, prompt, kept, browser, values)
     except DFlashAppError as error:
-        told = {tab.notice: render_notice(str(error), "error")}
+        told = {tab.notice: render_notice(tab.page.told(error), "error")}
         back = (
             {tab.prompt: well_formed(prompt)}
             if typed
@@ -118,8 +118,8 @@ def _keep(
     sampling = values[len(tab.page.bar.inputs) : -2]
     try:
         reply.ask(prompt, saved_settings(sampling))
-    except StoreError as error:
-        told.append((_texts.say("not_kept", reason=error), "warning"))
+    except StoreError:
+        told.append((reply.say_not_kept(), "warning"))
     template = template_of(tab.page.workspace, reply.pair)
     told += [(each, "warning") for each in cautions(reply.pair, template, reply.request)]
     return told

@@ -1,12 +1,12 @@
 """The column beside the chat: its conversations, to search, open, rename, delete and download."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from dflash_app.errors import StoreError
 from dflash_app.store.chat_records import Chat, ChatHead
 from dflash_app.ui.chat_conversation import Conversation, Keeper
 from dflash_app.ui.chat_export import file_name, to_json, to_markdown
@@ -57,20 +57,24 @@ class ChatList:
     def show(self, keeper: Keeper, conversation: Conversation, text: str | None) -> Update:
         """List what a search finds, with the conversation that is shown marked in it."""
         heads = keeper.heads(text)
-        ids = [head.id for head in heads]
-        chosen = conversation.chat_id if conversation.chat_id in ids else None
+        listed = [head.id for head in heads or ()]
+        chosen = conversation.chat_id if conversation.chat_id in listed else None
         return {
-            self.chosen: gr.Radio([(_name(head), head.id) for head in heads], value=chosen),
-            self.empty: "" if heads else _say_empty(text),
-            self.title: format_excerpt(conversation.title),
+            self.chosen: gr.Radio(_names(heads), value=chosen),
+            self.empty: "" if heads else _say_empty(text, readable=heads is not None),
+            self.title: format_excerpt(keeper.title(conversation)),
         }
 
-    def ask(self, conversation: Conversation) -> Update:
+    def list(self, keeper: Keeper, text: str | None) -> Update:
+        """List what a search finds, whatever is marked in it."""
+        return {self.chosen: gr.Radio(_names(keeper.heads(text)))}
+
+    def ask(self, keeper: Keeper, conversation: Conversation) -> Update:
         """Ask before deleting; says so where there is nothing to delete."""
         if conversation.chat_id is None:
             said = _texts.say("nothing_kept")
             return {**self.calm(), self.question: render_notice(said)}
-        said = _texts.say("ask_delete", title=format_excerpt(conversation.title, 60))
+        said = _texts.say("ask_delete", title=format_excerpt(keeper.title(conversation), 60))
         return {**self._offer(asking=True), self.question: render_notice(said, "warning")}
 
     def calm(self) -> Update:
@@ -84,12 +88,12 @@ class ChatList:
             keeper: finds it.
             conversation: which.
             ending: ".md" or ".json".
+
+        Raises:
+            StoreError: the conversation cannot be read.
         """
         name, content = self.files
-        try:
-            chat = load(keeper, conversation.chat_id)
-        except StoreError as error:
-            return {self.question: render_notice(str(error), "error")}
+        chat = load(keeper, conversation.chat_id)
         if chat is None:
             return {self.question: render_notice(_texts.say("nothing_kept"))}
         text = to_json(chat) if ending == ".json" else to_markdown(chat)
@@ -125,11 +129,12 @@ def build_chat_list() -> ChatList:
             markdown = gr.Button(_texts.label("markdown"), **small, elem_id="chat-markdown")
             json = gr.Button(_texts.label("json"), **small, elem_id="chat-json")
             delete = gr.Button(_texts.label("delete"), **small, elem_id="chat-delete")
+            # It takes the place of "Delete", where a second click must not delete.
+            keep = gr.Button(_texts.label("keep"), visible=False, **small, elem_id="chat-keep")
             confirm = gr.Button(
                 _texts.label("delete_for_good"), variant="stop", visible=False, **small,
                 elem_id="chat-confirm",
             )  # fmt: skip
-            keep = gr.Button(_texts.label("keep"), visible=False, **small, elem_id="chat-keep")
         question = gr.HTML(elem_id="chat-question")
     name = gr.Textbox(visible="hidden", elem_id="chat-file-name")
     content = gr.Textbox(visible="hidden", elem_id="chat-file")
@@ -148,10 +153,16 @@ def load(keeper: Keeper, chat_id: str | None) -> Chat | None:
     return keeper.chats.load(chat_id, keeper.owner) if chat_id else None
 
 
+def _names(heads: Sequence[ChatHead] | None) -> list[tuple[str, str]]:
+    return [(_name(head), head.id) for head in heads or ()]
+
+
 def _name(head: ChatHead) -> str:
-    return format_excerpt(head.title, 60) or "…"
+    title = format_excerpt(head.title, 60) or "…"
+    return _texts.say("damaged", title=title) if head.damaged else title
 
 
-def _say_empty(text: str | None) -> str:
-    said = _texts.say("none_found" if (text or "").strip() else "none_yet")
+def _say_empty(text: str | None, *, readable: bool) -> str:
+    none = "none_found" if (text or "").strip() else "none_yet"
+    said = _texts.say(none if readable else "unreadable")
     return f'<p class="chat-quiet">{said}</p>'

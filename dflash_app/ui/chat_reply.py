@@ -1,11 +1,12 @@
 """One reply from the first look to the last: what the chat tab shows of it and keeps of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import gradio as gr
 
+from dflash_app.errors import StoreError
 from dflash_app.events import DecodeEvent
 from dflash_app.metrics import RunMetrics
 from dflash_app.registry.pair import Pair
@@ -17,8 +18,10 @@ from dflash_app.ui.chat_cautions import context_caution
 from dflash_app.ui.chat_conversation import Conversation, Keeper
 from dflash_app.ui.choice import Choice
 from dflash_app.ui.components import (
+    Level,
     render_cards,
     render_notice,
+    render_notices,
     render_parts,
     render_status,
     run_cards,
@@ -47,7 +50,7 @@ class Reply:
         pair: whose drafter is used.
         request: what the model is asked.
         view: the run as far as it has come.
-        position: of the reply in the store; None where it is not kept.
+        not_kept: why the store has refused the question; None where it is kept.
         before: the bubbles of the conversation, the question's last.
         instead: what the browser tab shows by now, where the user has left this conversation.
         replaced: the turns in whose place the question stands; they come back where no text does.
@@ -60,7 +63,7 @@ class Reply:
     pair: Pair
     request: GenerationRequest
     view: RunView
-    position: int | None = None
+    not_kept: StoreError | None = None
     before: list[Bubble] = field(default_factory=list)
     instead: Conversation | None = None
     replaced: tuple[Turn, ...] = ()
@@ -71,9 +74,13 @@ class Reply:
         Raises:
             StoreError: it is not kept; the question stands in the conversation all the same.
         """
-        before, self.conversation = self.conversation, self.conversation.asked(prompt)
+        asked = self.conversation.asked(prompt)
         try:
-            self.conversation, self.position = self.keeper.begin_reply(before, prompt, settings)
+            self.conversation = self.keeper.begin_reply(asked, settings)
+        except StoreError as error:
+            self.not_kept = error
+            self.conversation = replace(asked, num_unkept=asked.num_unkept + 1)
+            raise
         finally:
             self.before = bubbles_of(self.conversation.turns)
 
@@ -94,8 +101,7 @@ class Reply:
 
     def _begin(self, run_id: int) -> None:
         self.view.run_id = run_id
-        if self.position is not None:
-            self.keeper.link(self.conversation, self.position, run_id)
+        self.keeper.link(self.conversation, run_id)
 
     def render_start(self) -> str:
         """The panel before the first look."""
@@ -118,29 +124,45 @@ class Reply:
 
     def ended(self) -> Conversation:
         """The conversation with what came, or as it was before where nothing came."""
-        if self.view.text:
-            return self.conversation.answered(self.view, pair=self.pair.name, mode=self.choice.mode)
-        if self.replaced:
+        if not self.view.text:
             return self.give_back()
-        return self.keeper.forget(self.conversation, len(self.conversation.turns) - 1)
+        answered = self.conversation.answered(self.view, pair=self.pair.name, mode=self.choice.mode)
+        settled = self.keeper.settle(answered)
+        if not settled.num_unkept:
+            self.not_kept = None
+        return settled
 
     def give_back(self) -> Conversation:
-        """The conversation as it was before an edit or a retry that has brought no text."""
-        before = self.conversation.cut_to(len(self.conversation.turns) - 1)
-        return self.keeper.put_back(before, self.replaced)
+        """The conversation as it was before a question, an edit or a retry that brought no text."""
+        asked = len(self.conversation.turns) - 1
+        try:
+            return self.keeper.withdraw(self.conversation, asked, self.replaced)
+        except StoreError:
+            return self.conversation.without(asked, self.replaced)
 
     def render_notice(self, run: LiveRun[DecodeEvent]) -> str:
         """What to tell beside a reply that is through."""
+        notices: list[tuple[str, Level]] = []
         if is_failed(run):
-            return render_notice(str(run.error or _texts.say("broken")), "error")
+            notices.append((str(run.error or _texts.say("broken")), "error"))
+        else:
+            notices.append((self._hints(), "info"))
+        if self.not_kept is not None:
+            notices.append((self.say_not_kept(), "warning"))
+        return render_notices(notices)
+
+    def say_not_kept(self) -> str:
+        """Why the message is on the page only."""
+        return _texts.say("not_kept", reason=self.page.told(self.not_kept))
+
+    def _hints(self) -> str:
         told, run_id = self.view.hints(), self.view.run_id
         if run_id is not None and self.view.finished and self.choice.mode == "dflash":
             told = " ".join(filter(None, [told, hint_line(self.page.workspace, run_id)]))
-        return render_notice(told)
+        return told
 
     def _render_notes(self, metrics: RunMetrics) -> str:
-        num_tokens = (metrics.num_prompt_tokens or 0) + metrics.num_output_tokens
-        caution = context_caution(self.pair, self.choice.mode, num_tokens)
+        caution = context_caution(self.pair, self.choice.mode, metrics.num_context_tokens)
         return self.view.render_notes() + render_notice(caution, "warning")
 
 

@@ -21,6 +21,7 @@ class ChatWidgets:
     Attributes:
         turns: the `Conversation` that is shown.
         stored: its id, kept by the browser, so that a reload brings it back.
+        fold: around `sampling`, whose values its heading tells while it is closed.
         replies: those that are being written, by browser tab.
     """
 
@@ -37,12 +38,18 @@ class ChatWidgets:
     colour: gr.Checkbox
     side: ChatList
     sampling: SamplingControls
+    fold: gr.Accordion
     replies: dict[str, Reply] = field(default_factory=dict)
 
     @property
     def outputs(self) -> list[Any]:
         shown = [self.log, self.turns, self.stored, self.prompt, self.notice, self.panel]
         return [*shown, *self.side.outputs, *self.side.deletion]
+
+    @property
+    def opened(self) -> list[Any]:
+        """What changes when a conversation is opened: its settings come back with it."""
+        return [*self.outputs, *self.sampling.inputs, self.fold]
 
     @property
     def settings(self) -> list[Any]:

@@ -1,5 +1,6 @@
 """Small pieces of the page as inert HTML: figures, notices, the status line of a run."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from dflash_app.ui.live import Phase
 _texts = Texts.load("components", Path(__file__).with_name("texts") / "components.yaml")
 
 Level = Literal["info", "warning", "error", "success"]
+
+_COMMAND = re.compile("`([^`\n]+)`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,15 @@ def render_parts(parts: Mapping[str, str]) -> str:
 
 
 def render_notice(text: str, level: Level = "info") -> str:
-    """One sentence that the user should see; an empty one draws nothing."""
+    """One sentence that the user should see, what it puts in backticks as code.
+
+    An empty one draws nothing.
+    """
     if not text:
         return ""
     role = "alert" if level in ("error", "warning") else "status"
-    return f'<div class="notice {level}" role="{role}">{escape_html(text)}</div>'
+    shown = _COMMAND.sub(r"<code>\1</code>", escape_html(text))
+    return f'<div class="notice {level}" role="{role}">{shown}</div>'
 
 
 def render_events(events: Sequence[tuple[int, str]]) -> str:
@@ -81,34 +88,54 @@ def run_cards(metrics: RunMetrics, ar_tok_s: float | None, mode: str) -> list[Ca
 
     Args:
         metrics: complete or still growing.
-        ar_tok_s: plain decoding's speed of the same pair on this machine, None = unknown.
+        ar_tok_s: plain decoding's speed of the same pair on this machine, or on its server as
+            measured from here; None = unknown.
         mode: "ar" or "dflash".
     """
     speedup = None
     if mode == "dflash" and ar_tok_s and metrics.decode_tok_s:
         speedup = metrics.decode_tok_s / ar_tok_s
-    against = _texts.say("speedup_hint", speed=format_speed(ar_tok_s))
+    where = "_client" if metrics.at_client else ""
+    against = _texts.say(f"speedup_hint{where}", speed=format_speed(ar_tok_s))
     if ar_tok_s is None:
         against = _texts.say("speedup_unknown")
     num_tokens = count_or_unknown(metrics, metrics.num_output_tokens)
     num_steps = count_or_unknown(metrics, metrics.num_steps)
     figures = {
-        "acceptance": format_decimal(metrics.mean_acceptance_length),
         "first_token": format_duration(metrics.ttft_s),
         "tokens": num_tokens,
         "steps": num_steps,
     }
-    speed, say = format_speed(metrics.decode_tok_s), _texts.say
+    say = _texts.say
     return [
-        Card(say("speed"), speed, say("speed_hint"), main=True),
+        speed_card(metrics),
         Card(say("speedup"), format_ratio(speedup), against, main=True),
+        acceptance_card(metrics),
         *(Card(say(key), value, say(f"{key}_hint")) for key, value in figures.items()),
     ]
 
 
-def count_or_unknown(metrics: RunMetrics, count: int) -> str:
+def speed_card(metrics: RunMetrics) -> Card:
+    """The decoding speed; of a server it says that it was measured here."""
+    key = "speed_client" if metrics.at_client else "speed"
+    speed = format_speed(metrics.decode_tok_s)
+    return Card(_texts.say(key), speed, _texts.say(f"{key}_hint"), main=True)
+
+
+def acceptance_card(metrics: RunMetrics) -> Card:
+    """The acceptance length; of a server it says who counted, and whether others are in it."""
+    key = "acceptance_shared" if metrics.acceptance_shared else "acceptance"
+    hint = _texts.say("acceptance_hint")
+    if metrics.acceptance_source is not None:
+        told = _texts.say("acceptance_source", source=metrics.acceptance_source)
+        shared = _texts.say("acceptance_shared_hint") if metrics.acceptance_shared else ""
+        hint = "; ".join(filter(None, [hint, told, shared]))
+    return Card(_texts.say(key), format_decimal(metrics.mean_acceptance_length), hint)
+
+
+def count_or_unknown(metrics: RunMetrics, count: int | None) -> str:
     """A count of a run, or a dash before its first token."""
-    return UNKNOWN if metrics.num_prompt_tokens is None else format_count(count)
+    return UNKNOWN if metrics.ttft_s is None else format_count(count)
 
 
 def run_status(

@@ -34,12 +34,19 @@ element.addEventListener('click', async (event) => {
     } catch {
         document.execCommand('copy');
     }
+    button.said ??= button.textContent;
+    button.textContent = button.dataset.copied ?? button.said;
     button.classList.add('done');
-    setTimeout(() => button.classList.remove('done'), 1500);
+    clearTimeout(button.waiting);
+    button.waiting = setTimeout(() => {
+        button.textContent = button.said;
+        button.classList.remove('done');
+    }, 2000);
 });
 """
-"""For a gr.HTML's `js_on_load`: copies what a button's `data-copy` selects. The clipboard needs
-https or this machine; elsewhere the text is selected and copied as such."""
+"""For a gr.HTML's `js_on_load`: copies what a button's `data-copy` selects, and says its
+`data-copied` for two seconds. The clipboard needs https or this machine; elsewhere the text is
+selected and copied as such."""
 
 
 class HandedOut:

@@ -42,7 +42,7 @@ def render_detail(
     parts = [
         f'<h2>{escape_html(pair.title)} <span class="badge {status.replace(" ", "-")}">'
         f"{escape_html(say_state(status))}</span></h2>",
-        _facts(standing),
+        _facts(standing, local=local),
     ]
     if standing.reason and local and standing.status not in ("not downloaded", "partial"):
         parts.append(render_notice(standing.reason, "warning"))
@@ -77,11 +77,12 @@ def render_changes(repo: str, changes: Sequence[Change]) -> str:
     return render_scroll(table, caption)
 
 
-def _facts(standing: Standing) -> str:
+def _facts(standing: Standing, *, local: bool) -> str:
     pair = standing.pair
-    no_drafter = texts.say("no_drafter_published")
-    facts = [("target", _model(pair.target))]
-    facts.append(("drafter", _model(pair.drafter) if pair.drafter else no_drafter))
+    drafter = texts.say("no_drafter_there" if pair.remote else "no_drafter_published")
+    if pair.drafter is not None:
+        drafter = _model(pair.drafter, local=local)
+    facts = [("target", _model(pair.target, local=local)), ("drafter", drafter)]
     facts.append(("family", escape_html(pair.family)))
     facts.append(("block_size", str(pair.block_size or UNKNOWN)))
     backends = ", ".join(pair.backends) or texts.say("any_backend_long")
@@ -96,7 +97,10 @@ def _facts(standing: Standing) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def _model(ref: ModelRef) -> str:
+def _model(ref: ModelRef, *, local: bool) -> str:
+    if ref.server is not None:
+        model, server = escape_html(str(ref.model)), escape_html(ref.server)
+        return f"<b>{model}</b> · {server if local else texts.say('a_server')}"
     if ref.repo is None:
         embedded = ref.source.startswith("embedded:")
         return texts.say("shipped" if embedded else "folder")

@@ -12,6 +12,7 @@ from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import UNKNOWN, escape_html, format_bytes, format_count
 from dflash_app.ui.hub_scroll import render_scroll
 from dflash_app.ui.hub_texts import texts
+from dflash_app.ui.pair_facts import auto_dtype
 from dflash_app.workspace import Workspace
 
 KEPT_S = 300.0
@@ -59,7 +60,7 @@ class Fits:
         devices = self.devices()
         for pair in pairs:
             known = self._known.get(pair)
-            if known is None or not _is_fresh(known):
+            if not pair.remote and (known is None or not _is_fresh(known)):
                 self._find(pair, devices, online=False)
 
     def ask(self, pair: Pair) -> None:
@@ -85,7 +86,7 @@ class Fits:
     def _find(self, pair: Pair, devices: list[Device], *, online: bool) -> None:
         found, reason = None, ""
         try:
-            found = fit_pair(pair, devices, online=online)
+            found = fit_pair(pair, devices, online=online, dtype=auto_dtype())
         except DFlashAppError as error:
             reason = str(error)
         with self._lock:
@@ -94,7 +95,7 @@ class Fits:
 
 def _is_fresh(known: _Known) -> bool:
     found = known.found
-    asked = known.online and found is not None and found.source != "registry"
+    asked = known.online and found is not None and found.source in ("files here", "hub")
     return asked and time.monotonic() - known.time_s < KEPT_S
 
 
@@ -116,7 +117,7 @@ def say_verdict(found: PairFit) -> str:
         return texts.say("verdict_no")
     if not found.disk_fits:
         return texts.say("verdict_disk")
-    return texts.say("verdict_in", precision=best.precision)
+    return texts.say("verdict_by_name" if best.by_name else "verdict_in", precision=best.precision)
 
 
 def does_fit(found: PairFit) -> bool:

@@ -70,7 +70,7 @@ def acts(standing: Standing | None, job: Job | None) -> list[str]:
         found.append("can-cancel")
     if not live and standing.here_bytes:
         found.append("can-delete")
-    if standing.status == "ready":
+    if standing.status in ("ready", "on server"):
         found.append("can-use")
         if standing.here_bytes and not live:
             found.append("can-verify")

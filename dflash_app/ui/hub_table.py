@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dflash_app.hub.fit import PairFit
 from dflash_app.hub.hub import Standing
 from dflash_app.hub.published import is_for
-from dflash_app.registry.pair import Pair, Published
+from dflash_app.registry.pair import REMOTE_BACKEND, Pair, Published
 from dflash_app.ui.format import UNKNOWN, escape_html, format_bytes, format_ratio
 from dflash_app.ui.hub_fit import does_fit, say_verdict
 from dflash_app.ui.hub_texts import say_state, texts
@@ -14,6 +14,7 @@ from dflash_app.ui.hub_texts import say_state, texts
 ALL = "all"
 STATUSES = (
     "ready",
+    "on server",
     "downloading",
     "partial",
     "not downloaded",
@@ -25,7 +26,7 @@ STATUSES = (
 ORDERS = ("ready", "name", "size", "speedup")
 FITS = (("fits_all", ALL), ("fits_here", "fits"))
 """The text's key, and what it stands for."""
-OWN_BACKENDS = ("torch", "mlx")
+OWN_BACKENDS = ("torch", "mlx", REMOTE_BACKEND)
 _LAST = ("planned", "not supported")
 _COLUMNS = ("pair", "status", "size", "licence", "runs_on", "published")
 
@@ -83,7 +84,7 @@ class Wish:
         text: in title, name, family, repositories or licence.
         family: one, or `ALL`.
         status: one of `STATUSES`, or `ALL`.
-        fits: "fits" leaves out what is known not to fit.
+        fits: "fits" leaves out what is not known to fit, and what is on a server.
         order: of `ORDERS`.
     """
 
@@ -149,7 +150,8 @@ watch('value', () => {
 def _is_wanted(row: Row, wish: Wish, words: Sequence[str]) -> bool:
     if wish.family not in (ALL, row.pair.family) or wish.status not in (ALL, row.status):
         return False
-    if wish.fits == "fits" and row.fit is not None and not does_fit(row.fit):
+    fits = row.fit is not None and does_fit(row.fit)
+    if wish.fits == "fits" and (row.pair.remote or not fits):
         return False
     refs = [ref for ref in (row.pair.target, row.pair.drafter) if ref]
     told = [row.pair.title, row.pair.name, row.pair.family]
@@ -161,7 +163,7 @@ def _readiness(row: Row) -> int:
     status = row.standing.status
     if status in _LAST:
         return 3
-    return {"ready": 0, "partial": 1}.get(status, 2)
+    return {"ready": 0, "on server": 0, "partial": 1}.get(status, 2)
 
 
 def _draw(row: Row, chosen: bool) -> str:

@@ -110,7 +110,7 @@ class HubView:
     def on_ask(self, chosen: Chosen | None) -> None:
         """Ask the hub how large the chosen pair is, and what its pinned revision changes."""
         pair = self._find(chosen) if chosen else None
-        if pair is None:
+        if pair is None or pair.remote:
             return
         if not self.page.local():
             self.fits.look([pair])
@@ -207,6 +207,8 @@ class HubView:
         pair = self._find(chosen) if chosen else None
         if pair is None:
             return ""
+        if pair.remote:
+            return render_notice(texts.say("fit_on_server"))
         asking = self.page.local() and not self.fits.asked(pair)
         fit = render_fit(self.fits.get(pair), self.fits.reason(pair), asking=asking)
         return fit + self.changes.get(pair.name, "")
@@ -219,7 +221,7 @@ class HubView:
         try:
             joined = rejoin(self.page.workspace.registry, chosen, target, drafter)
         except DFlashAppError as error:
-            return {self.notice: render_notice(str(error), "error")}
+            return {self.notice: render_notice(self.page.told(error), "error")}
         return self.draw(joined, wish)
 
     def _find(self, chosen: Chosen) -> Pair | None:

@@ -146,6 +146,7 @@ class LiveRun(Generic[ItemT]):
         source: Callable[[], Iterator[ItemT]],
         turn: DeviceTurn,
         visitor: str | None = None,
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing is read yet.
 
@@ -154,6 +155,7 @@ class LiveRun(Generic[ItemT]):
                 context of this call, so that it knows whose event is answered.
             turn: taken before `source` is called and held to the end of the run.
             visitor: whose run it is, see `DeviceTurn.taken`.
+            admit: called before anything else; what it raises refuses the run.
         """
         self.phase: Phase = "waiting"
         self.num_before: int | None = None
@@ -161,7 +163,7 @@ class LiveRun(Generic[ItemT]):
         self.broken = True
         self.dropped = False
         self._source = source
-        self._turn, self._visitor = turn, visitor
+        self._turn, self._visitor, self._admit = turn, visitor, admit
         self._items: SimpleQueue[ItemT] = SimpleQueue()
         self._stop = threading.Event()
         self._ended = threading.Event()
@@ -214,6 +216,7 @@ class LiveRun(Generic[ItemT]):
 
     def _read(self) -> None:
         try:
+            self._admit()
             turn = self._turn.taken(self._stop, self._visitor, self._be_told)
             with stopped_by(self._stop), turn as mine:
                 if mine:
@@ -257,6 +260,7 @@ class LiveRuns:
         place: str,
         source: Callable[[], Iterator[ItemT]],
         visitor: str | None = None,
+        admit: Callable[[], None] = lambda: None,
     ) -> LiveRun[ItemT]:
         """Make a run, which its first look starts; the session's one in the same place is stopped.
 
@@ -265,8 +269,9 @@ class LiveRuns:
             place: of the tab that shows it.
             source: see `LiveRun`.
             visitor: whose run it is, see `DeviceTurn.taken`.
+            admit: see `LiveRun`.
         """
-        run: LiveRun[ItemT] = LiveRun(source, self.turn, visitor)
+        run: LiveRun[ItemT] = LiveRun(source, self.turn, visitor, admit)
         with self._lock:
             previous = self._runs.get((session, place))
             self._runs[session, place] = run  # type: ignore[assignment]

@@ -16,7 +16,7 @@ from dflash_app.ui.backend_choices import (
     texts,
 )
 from dflash_app.ui.choice import AUTO, NO_DRAFTER
-from dflash_app.ui.pair_facts import find_pair, render_pair, say_status
+from dflash_app.ui.pair_facts import OPEN_HUB_JS, find_pair, render_pair, say_status
 from dflash_app.workspace import Workspace
 
 BLOCK_SIZES = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)
@@ -37,6 +37,15 @@ BAR_EVENT: dict[str, Any] = {
 }
 """Of the events of the bar. They share a queue, for Gradio empties several in random order: what
 was offered for the pair before might come last."""
+
+FOLLOWING: dict[str, Any] = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "trigger_mode": "multiple",
+}
+"""Of what listens to a change of the bar beside others. Gradio 6.31 ends the wait of an event that
+is "always_last", as changes are by default, by firing all that listen to the same change: two of
+them would fire each other without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ def build_model_bar(workspace: Workspace) -> ModelBar:
         )  # fmt: skip
         more = gr.Button(texts.label("more"), size="sm", elem_id="bar-more")
     more.click(None, js=_FOLD_JS)
-    facts = gr.HTML(render_pair(workspace, first), elem_id="pair-facts")
+    facts = gr.HTML(render_pair(workspace, first), elem_id="pair-facts", js_on_load=OPEN_HUB_JS)
     return ModelBar(pair, drafter, block_size, precision, device, backend, facts)
 
 
@@ -234,6 +243,8 @@ def drafter_choices(workspace: Workspace, name: str | None) -> list[tuple[str, s
 def block_choices(workspace: Workspace, name: str | None) -> list[tuple[str, str]]:
     """Block sizes up to the one that the drafter was trained for, then experiments."""
     pair = find_pair(workspace, name)
+    if pair is not None and pair.remote:
+        return [(texts.say("auto"), AUTO)]  # the server was started with its block size
     own = pair.block_size if pair else None
     largest = own or BLOCK_SIZES[-1]
     auto = (texts.say("auto") + (f" ({own})" if own else ""), AUTO)
@@ -265,5 +276,7 @@ def _drafter_label(pair: Pair) -> str:
         return pair.title
     if pair.drafter.repo:
         return pair.drafter.repo
+    if pair.drafter.server:
+        return texts.say("server_drafter", model=pair.drafter.model)
     embedded = str(pair.drafter.path).startswith("embedded")
     return texts.say("embedded_drafter") if embedded else pair.title

@@ -6,6 +6,7 @@ from dflash_app.engine.protocol import Quantization
 from dflash_app.errors import DFlashAppError, UnknownPair
 from dflash_app.hub.fit import PRECISIONS, SHORT_NAMES, Device, fit_pair
 from dflash_app.registry.pair import Pair
+from dflash_app.spaces.public import hide_paths
 from dflash_app.ui.backend_choices import device_choices, texts
 from dflash_app.ui.choice import AUTO
 from dflash_app.ui.components import render_notice
@@ -17,6 +18,13 @@ from dflash_app.ui.format import (
     format_ratio,
 )
 from dflash_app.workspace import PairState, Workspace
+
+OPEN_HUB_JS = """
+element.addEventListener('click', (event) => {
+    if (event.target.closest('.open-hub')) { trigger('select', {value: ''}); }
+});
+"""
+"""The Hub tab, which listens, shows the pair and comes to the front."""
 
 
 def find_pair(workspace: Workspace, name: str | None) -> Pair | None:
@@ -52,23 +60,44 @@ def render_pair(
     if pair is None:
         return render_notice(texts.say("no_pair"), "warning")
     state = workspace.state(pair.name)
-    missing = "" if state.status == "ready" else " missing"
-    parts = [f'<span class="badge{missing}">{escape_html(say_status(state))}</span>']
-    facts = _facts(pair)
-    if state.status == "ready":
+    public = workspace.settings.public is not None
+    parts = [_badge(pair, state)]
+    facts = _facts(pair, public=public)
+    if state.status == "ready" and not pair.remote:
         facts += _memory(pair, backend, precision or AUTO, device or AUTO)
     parts += [f"<span>{fact}</span>" for fact in facts]
     html = f'<div class="pair-facts">{"".join(parts)}</div>'
     if state.status != "ready" and state.reason:
-        html += f'<div class="notice warning" role="status">{escape_html(state.reason)}</div>'
+        html += _lack(pair, state.reason, public=public)
     return html
 
 
-def _facts(pair: Pair) -> list[str]:
+def _badge(pair: Pair, state: PairState) -> str:
+    """The state; of a server nothing is known before it is asked."""
+    served = pair.remote and state.status == "ready"
+    said = texts.say("status_on_server") if served else say_status(state)
+    kind = " served" if served else "" if state.status == "ready" else " missing"
+    return f'<span class="badge{kind}">{escape_html(said)}</span>'
+
+
+def _lack(pair: Pair, reason: str, *, public: bool) -> str:
+    """What a pair waits for: where that is a download, the way to the page's own."""
+    if public:
+        return render_notice(hide_paths(reason), "warning")
+    if f"hub pull {pair.name}`" not in reason:
+        return render_notice(reason, "warning")
+    said, opens = (escape_html(texts.say(key)) for key in ("not_downloaded", "open_hub"))
+    button = f'<button type="button" class="open-hub">{opens}</button>'
+    return f'<div class="notice warning" role="status">{said} {button}</div>'
+
+
+def _facts(pair: Pair, *, public: bool) -> list[str]:
     facts = []
     for role, ref in (("target", pair.target), ("drafter", pair.drafter)):
         if ref is not None and not ref.source.startswith("embedded:"):
-            facts.append(texts.say(f"{role}_html", source=escape_html(ref.source)))
+            source = str(ref.model) if public and ref.server else ref.source
+            shown = escape_html(hide_paths(source) if public else source)
+            facts.append(texts.say(f"{role}_html", source=shown))
     if pair.target.source.startswith("embedded:"):
         facts.append(escape_html(texts.say("shipped")))
     sizes = [ref.size_bytes for ref in (pair.target, pair.drafter) if ref is not None]
@@ -100,7 +129,7 @@ def _published(pair: Pair) -> list[str]:
 def _memory(pair: Pair, backend: str | None, precision: str, device: str) -> list[str]:
     """What the pair takes as the bar says; the sum's parts stand where the pointer rests on it."""
     quantization = precision if precision in get_args(Quantization) else None
-    dtype = "float32" if _on_cpu(backend, device) else "bfloat16"
+    dtype = auto_dtype(backend, device)
     if precision in SHORT_NAMES:
         dtype = precision
     try:
@@ -121,7 +150,8 @@ def _memory(pair: Pair, backend: str | None, precision: str, device: str) -> lis
     return [f'<span title="{escape_html(parts)}">{said}</span>']
 
 
-def _on_cpu(backend: str | None, device: str) -> bool:
-    """Whether the pair will run on the CPU, where every backend's own choice is float32."""
+def auto_dtype(backend: str | None = None, device: str = AUTO) -> str:
+    """What a backend computes in where nothing else is asked for: on the CPU float32."""
     has_gpu = any(value not in (AUTO, "cpu") for _, value in device_choices(backend))
-    return device == "cpu" or (device == AUTO and not has_gpu)
+    on_cpu = device == "cpu" or (device == AUTO and not has_gpu)
+    return "float32" if on_cpu else "bfloat16"

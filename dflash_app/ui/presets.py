@@ -7,7 +7,7 @@ from gradio.context import Context
 
 from dflash_app.hub.target_files import read_chat_template, read_sampling
 from dflash_app.registry.pair import Pair, Sampling
-from dflash_app.ui.model_bar import offer_choices
+from dflash_app.ui.model_bar import FOLLOWING, offer_choices
 from dflash_app.ui.pair_facts import find_pair
 from dflash_app.ui.sampling import SamplingControls, preset_choices, thinking_labels
 from dflash_app.ui.shell import Page
@@ -41,7 +41,7 @@ def connect_presets(controls: SamplingControls, page: Page) -> None:
     )  # fmt: skip
     follows = [controls.preset, controls.thinking, *controls.drawing]
     asked = [pair_box, controls.preset, controls.thinking]
-    pair_box.change(offer, asked, follows, **quiet)
+    pair_box.change(offer, asked, follows, **FOLLOWING)
     blocks: Any = Context.root_block
     if blocks is not None:
         blocks.load(offer, asked, follows, **quiet)

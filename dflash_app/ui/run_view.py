@@ -4,8 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from dflash_app.engine.protocol import LoadedPair
-from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone, TextDelta, notes_of
+from dflash_app.engine.protocol import LoadedPair, on_server
+from dflash_app.events import (
+    DecodeEvent,
+    Finished,
+    StepDone,
+    TextDelta,
+    notes_of,
+    token_ids_of,
+)
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.request import GenerationRequest, Policy
 from dflash_app.session import experiments, where
@@ -23,7 +30,8 @@ class RunView:
     Attributes:
         events: all but text, in their order.
         strip: the fate of the last tokens.
-        policy: how long drafts are, None in AR; known once the pair is loaded.
+        policy: how long drafts are, None in AR and on a server; known once the pair is loaded.
+        drafting: drafts were asked for, known likewise.
         where: device, precision and path, known once the pair is loaded.
         warnings: what the user should know of the loaded pair and of what is asked of it.
         token_texts: turns ids into printable text, known once the pair is loaded.
@@ -41,6 +49,7 @@ class RunView:
         self.events: list[DecodeEvent] = []
         self.strip = TokenStrip() if colour else None
         self.policy: Policy | None = None
+        self.drafting = False
         self.where = ""
         self.warnings: tuple[str, ...] = ()
         self.token_texts: Callable[[Sequence[int]], list[str]] | None = None
@@ -52,8 +61,10 @@ class RunView:
     def know(self, loaded: LoadedPair, request: GenerationRequest) -> None:
         """Take what is known once the pair is loaded."""
         self.token_texts = loaded.token_texts
-        self.where = where(loaded, request)
-        self.policy = None if request.mode == "ar" else request.policy
+        # Who uses a page may be a stranger: where the server stands is the registry's business.
+        self.where = loaded.path if on_server(loaded) else where(loaded, request)
+        self.drafting = request.mode != "ar"
+        self.policy = request.policy if self.drafting and not on_server(loaded) else None
         self.warnings = (*loaded.warnings, *experiments(loaded, request))
 
     def hints(self) -> str:
@@ -80,13 +91,7 @@ class RunView:
     @property
     def token_ids(self) -> list[int]:
         """Every output token so far."""
-        ids: list[int] = []
-        for event in self.events:
-            if isinstance(event, PrefillDone):
-                ids.append(event.token_id)
-            elif isinstance(event, StepDone):
-                ids.extend(event.token_ids)
-        return ids
+        return [token_id for event in self.events for token_id in token_ids_of(event)]
 
     @property
     def finished(self) -> Finished | None:
@@ -100,16 +105,21 @@ class RunView:
 
     def circumstances(self) -> str:
         """Where and with which drafts it was decoded, and what was not read again."""
-        said = _texts.say("ran_on", where=self.where) if self.where else ""
+        return "".join(self.sentences())
+
+    def sentences(self) -> list[str]:
+        """The same, each sentence apart with a space before it."""
+        said = [_texts.say("ran_on", where=self.where)] if self.where else []
         widths = [len(event.drafted_ids) for event in self.events if isinstance(event, StepDone)]
         if self.policy is not None and widths:
-            mean = f"{fmean(widths):.1f}"
-            said += _texts.say("draft_length", policy=_texts.say(self.policy), mean=mean)
-        first = self.events[0] if self.events else None
-        if isinstance(first, PrefillDone) and first.num_reused:
-            reused, total = format_count(first.num_reused), format_count(first.num_prompt_tokens)
-            said += _texts.say("reused", reused=reused, total=total)
-        return said
+            mean = f"{fmean(widths):.1f}".removesuffix(".0")
+            said.append(_texts.say("draft_length", policy=_texts.say(self.policy), mean=mean))
+        metrics = self.metrics()
+        if metrics.num_reused_tokens:
+            reused = format_count(metrics.num_reused_tokens)
+            total = format_count(metrics.num_prompt_tokens)
+            said.append(_texts.say("reused", reused=reused, total=total))
+        return said + say_of_server(metrics, drafting=self.drafting)
 
     def render_notes(self) -> str:
         """What the engine told while it decoded, as AR fallback and why."""
@@ -122,3 +132,21 @@ class RunView:
         if self.token_texts is None:
             return render_empty_strip()
         return self.strip.render(self.token_texts, live=self.finished is None)
+
+
+def say_of_server(metrics: RunMetrics, *, drafting: bool) -> list[str]:
+    """Who measured a server's run, a sentence each; empty for one of our own engine.
+
+    Args:
+        metrics: of the run.
+        drafting: drafts were asked for.
+    """
+    if not metrics.at_client:
+        return []
+    said = [_texts.say("at_client")]
+    if metrics.acceptance_source is not None:
+        key = "counted_shared" if metrics.acceptance_shared else "counted"
+        said.append(_texts.say(key, source=metrics.acceptance_source))
+    elif drafting:
+        said.append(_texts.say("uncounted"))
+    return said

@@ -9,6 +9,7 @@ import gradio as gr
 
 from dflash_app.errors import RequestError
 from dflash_app.request import GenerationRequest, Message, Mode, SamplingParams
+from dflash_app.ui.format import UNKNOWN, format_excerpt
 from dflash_app.ui.language import Texts
 
 _texts = Texts.load("sampling", Path(__file__).with_name("texts") / "sampling.yaml")
@@ -48,6 +49,22 @@ class SamplingControls:
     def drawing(self) -> tuple[gr.components.Component, ...]:
         """Those that say how a token is drawn: temperature, top-p, top-k, min-p, penalty."""
         return self.inputs[1:6]
+
+    def say_changes(self, settings: Mapping[str, Any]) -> str:
+        """What differs from the values that the page begins with, in a few words; "" for nothing.
+
+        Args:
+            settings: values by the names of `NAMES`; others are left out.
+        """
+        begun: dict[str, Any] = {
+            name: getattr(widget, "value", None)
+            for name, widget in zip(NAMES, self.inputs, strict=True)
+        }
+        return _texts.say("between").join(
+            _texts.say(f"has_{name.replace('-', '_')}", value=_say_value(settings[name]))
+            for name, value in begun.items()
+            if name in settings and (settings[name] or 0) != (value or 0)
+        )
 
     @property
     def thinking(self) -> gr.components.Component:
@@ -181,6 +198,14 @@ def restored_settings(
     named = dict(zip(NAMES, controls.inputs, strict=True))
     kept = {named[name]: value for name, value in settings.items() if name in named}
     return {widget: value for widget, value in kept.items() if isinstance(value, str | int | float)}
+
+
+def _say_value(value: object) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,g}"
+    if value in ("on", "off"):
+        return _texts.say(f"thinking_{value}")
+    return format_excerpt(str(value), 20) if value is not None else UNKNOWN
 
 
 def as_mode(request: GenerationRequest, mode: Mode) -> GenerationRequest:

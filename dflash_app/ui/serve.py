@@ -4,14 +4,17 @@ import errno
 import gc
 import ipaddress
 import os
+import signal
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from dflash_app.errors import DFlashAppError, ServeError
 from dflash_app.settings import Settings
 from dflash_app.spaces.copies import Copies
+from dflash_app.spaces.retention import Retention
 from dflash_app.ui.live import DeviceTurn, LiveRuns
 from dflash_app.ui.public_page import (
     app_arguments,
@@ -24,6 +27,7 @@ from dflash_app.ui.public_page import (
 from dflash_app.workspace import Workspace
 
 DEFAULT_PORT = 7860
+LAST_PORT = 65535
 
 _NOTHING_FROM_OUTSIDE = (
     '<meta http-equiv="Content-Security-Policy" content="img-src \'self\' data: blob:; '
@@ -31,6 +35,9 @@ _NOTHING_FROM_OUTSIDE = (
     '<meta http-equiv="x-dns-prefetch-control" content="off">'
 )
 """What a reply names is not fetched, should it ever become more than text (chat_markdown)."""
+
+MAX_UPLOAD_BYTES = 64_000_000
+"""Of a file that a browser sends: none that the page reads may be larger."""
 
 _QUEUE_LOOK_S = 0.02
 _PROGRESS_LOOK_S = 0.25
@@ -76,7 +83,6 @@ def serve(
     runs = LiveRuns(line_of(settings))
     own = takes_folders(settings, host)
     blocks = build_page(workspace, runs, local_folders=own)
-    copies = None if settings.bucket is None else Copies(settings.database, settings.bucket)
     try:
         _, url, _ = blocks.launch(
             server_name=host,
@@ -93,23 +99,51 @@ def serve(
             js=read_js(),
             i18n=translations(),
             mcp_server=settings.mcp,
+            max_file_size=MAX_UPLOAD_BYTES,
             app_kwargs=app_arguments(settings, own=own, shared=lambda: bool(blocks.share)),
         )
     except OSError as error:
         raise ServeError(_in_use(port)) from error
     calm(blocks._queue)
     print(f"DFlash Studio is ready: {url}", flush=True)
-    if copies is not None:
-        copies.start()
+    keepers: list[Copies | Retention] = []
+    if settings.keep_days is not None:
+        keepers.append(Retention(workspace.store, settings.keep_days))
+    if settings.bucket is not None:
+        keepers.append(Copies(settings.database, settings.bucket))
+    for keeper in keepers:
+        keeper.start()
     threading.Thread(target=_warm, args=(workspace, runs.turn), name="warm-up", daemon=True).start()
     if block:
         try:
-            blocks.block_thread()
+            with _ended_by_sigterm():
+                blocks.block_thread()
         finally:
             workspace.close()
-            if copies is not None:
-                copies.close()
+            for keeper in keepers:
+                keeper.close()
     return str(url)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, by which a Space and a service are stopped, leave this block.
+
+    Raises:
+        SystemExit: on the signal, with the status that a shell reports for it.
+    """
+
+    def leave(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def takes_folders(settings: Settings, host: str) -> bool:
@@ -130,8 +164,11 @@ def check_port(host: str, port: int) -> None:
     Raises:
         ServeError: the port is in use or out of range, or the address is not this machine's.
     """
-    if not 1 <= port <= 65535:
-        raise ServeError(f"{port} is no port: choose one from 1 to 65535 with --port.")
+    if not 1 <= port <= LAST_PORT:
+        raise ServeError(
+            f"{port} is no port: choose one from 1 to {LAST_PORT} with --port, or with "
+            "GRADIO_SERVER_PORT."
+        )
     bare = host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -174,7 +211,11 @@ def _warm(workspace: Workspace, turn: DeviceTurn) -> None:
 
 
 def _in_use(port: int) -> str:
-    return f"Port {port} is in use: stop the program that has it or choose another with --port."
+    other = port + 1 if port < LAST_PORT else port - 1
+    return (
+        f"Port {port} is in use: stop the program that has it, or take another by "
+        f"`GRADIO_SERVER_PORT={other} make run` or `dflash-app serve --port {other}`."
+    )
 
 
 def _not_ours(host: str) -> str:

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from dflash_app.engine.protocol import LoadedPair
+from dflash_app.advisor.case import PAGE_SOURCES
+from dflash_app.engine.protocol import ON_SERVER, LoadedPair
 from dflash_app.errors import PairNotReady, StoreError
 from dflash_app.hookspecs import Tab
 from dflash_app.plugins import Plugins
 from dflash_app.spaces.public import hide_paths
-from dflash_app.spaces.visitors import Visitors
+from dflash_app.spaces.visitors import Visitors, is_secure
 from dflash_app.store.fingerprint import hardware_fingerprint
 from dflash_app.store.records import RunFilter, RunRecord, RunStart
 from dflash_app.ui.add_pair import build_add_pair
@@ -36,8 +37,6 @@ _texts = Texts.load("shell", Path(__file__).with_name("texts") / "shell.yaml")
 ItemT = TypeVar("ItemT")
 
 TITLE = "DFlash Studio"
-PAGE_SOURCES = ("chat", "race")
-"""Runs of the page itself: others may have had other threads, so their speeds say nothing here."""
 
 _TAB = "tab "
 _KEYS = (
@@ -82,7 +81,14 @@ class Page:
         if self.visitors is None:
             return None
         asked = request.request
-        return self.visitors.owner(asked.cookies if asked else {}, request.session_hash)
+        if asked is None:
+            return self.visitors.owner({}, request.session_hash)
+        secure = is_secure(asked.headers.get("x-forwarded-proto", ""), asked.url.scheme)
+        return self.visitors.owner(asked.cookies, request.session_hash, secure=secure)
+
+    def told(self, error: object) -> str:
+        """A sentence of the app as who uses the page may read it: strangers see no places."""
+        return hide_paths(str(error)) if self.public else str(error)
 
     def start(
         self,
@@ -91,7 +97,10 @@ class Page:
         source: Callable[[], Iterator[ItemT]],
     ) -> LiveRun[ItemT]:
         """Start a run for a browser tab; `source` may load models, it runs in its own thread."""
-        return self.runs.start(session_of(request), place, source, self.owner(request))
+        owner = self.owner(request)
+        return self.runs.start(
+            session_of(request), place, source, owner, lambda: self.admit(request)
+        )
 
     def stop(self, request: gr.Request, place: str) -> None:
         """Stop the browser tab's run in `place`."""
@@ -138,7 +147,7 @@ class Page:
         state = self.workspace.state(choice.pair)
         plain = choice.mode == "ar" and state.target_dir is not None
         if state.status != "ready" and not plain:
-            raise PairNotReady(state.reason or f"{choice.pair} cannot be loaded here.")
+            raise PairNotReady(self.told(state.reason or f"{choice.pair} cannot be loaded here."))
 
     def load(self, choice: Choice) -> LoadedPair:
         """The chosen pair; its drafter comes along wherever it is here, so that modes share it.
@@ -146,8 +155,8 @@ class Page:
         Raises:
             UnknownPair, PairNotReady, BackendUnavailable, LoadError: see `Workspace.loaded`.
         """
-        options = choice.options()
-        if choice.mode == "ar" and self.workspace.state(choice.pair).drafter_dir is None:
+        options, lacking = choice.options(), self.workspace.state(choice.pair).drafter_dir is None
+        if choice.mode == "ar" and lacking and not self.workspace.registry.get(choice.pair).remote:
             options = replace(options, drafter=False)
         return self.workspace.loaded(choice.pair, options, choice.backend)
 
@@ -164,6 +173,18 @@ class Page:
             if alike and speed is not None and machine_key(run.start.hardware) == here:
                 return speed
         return None
+
+    def admit(self, request: gr.Request) -> None:
+        """Count a run against what a visitor may begin in an hour.
+
+        Raises:
+            QueueFull: it is one too many.
+        """
+        owner = self.owner(request)
+        if self.visitors is not None and owner is not None:
+            asked = request.request
+            headers, client = (asked.headers, asked.client) if asked else ({}, None)
+            self.visitors.admit(owner, headers, client.host if client else None)
 
     def _plain_runs(self, pair: str) -> list[RunRecord]:
         """The page's runs of `pair` without drafter, newest first."""
@@ -185,7 +206,9 @@ def machine_key(hardware: dict[str, Any]) -> tuple[object, ...]:
 
 
 def _place(run: LoadedPair | RunStart) -> tuple[str | None, ...]:
-    return (run.backend, run.device, run.dtype, run.quantization, run.path)
+    # Of a server the log does not always tell the address; the pair's name stands for it.
+    device = None if run.dtype == ON_SERVER else run.device
+    return (run.backend, device, run.dtype, run.quantization, run.path)
 
 
 def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = False) -> gr.Blocks:
@@ -200,7 +223,8 @@ def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = Fa
     from dflash_app.ui.api import build_api  # it needs `Page`
 
     blocks: gr.Blocks
-    visitors = Visitors() if workspace.settings.public else None
+    limits = workspace.settings.public
+    visitors = Visitors(limits.max_per_hour) if limits else None
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
         masthead = gr.HTML(render_masthead(), elem_id="masthead")
         problems = gr.HTML(elem_id="problems")
@@ -214,7 +238,7 @@ def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = Fa
             build_add_pair(workspace, bar, local)
         tabs = workspace.plugins.hook.register_tabs()
         titles = Texts.know("tabs", {tab.title: _titles(tab) for tab in tabs})
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             for tab in tabs:
                 _build_tab(
                     tab,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dflash_app.events import DecodeEvent, PrefillDone, StepDone
+from dflash_app.events import DecodeEvent, PrefillDone, StepDone, TokensArrived
 from dflash_app.ui.format import escape_html, format_percent
 from dflash_app.ui.language import Texts
 
@@ -39,7 +39,7 @@ class TokenStrip:
     def __init__(self) -> None:
         self._tokens: deque[StripToken] = deque(maxlen=KEPT_TOKENS)
         self._num_steps = 0
-        self._num_tokens = 0
+        self._served = False
 
     def add(self, event: DecodeEvent) -> None:
         """Take the tokens of an event; text and end carry none."""
@@ -48,6 +48,8 @@ class TokenStrip:
         elif isinstance(event, StepDone):
             self._num_steps += 1
             self._tokens.extend(_fates(event, self._num_steps))
+        elif isinstance(event, TokensArrived):
+            self._served = True
 
     def render(
         self, token_texts: Callable[[Sequence[int]], list[str]], *, live: bool = False
@@ -58,6 +60,8 @@ class TokenStrip:
             token_texts: turns ids into printable text, one by one.
             live: draw only the last `LIVE_TOKENS`.
         """
+        if self._served:
+            return _render_sentence(_texts.say("served"))
         tokens = list(self._tokens)
         hidden = len(tokens) == KEPT_TOKENS
         if live and len(tokens) > LIVE_TOKENS:
@@ -75,10 +79,18 @@ class TokenStrip:
         )
 
 
-def render_empty_strip() -> str:
-    """The strip before the first token."""
-    text = escape_html(_texts.say("empty"))
-    return f'<div class="strip empty"><div class="strip-body"><div>{text}</div></div></div>'
+def render_empty_strip(text: str | None = None) -> str:
+    """The strip before the first token.
+
+    Args:
+        text: what will come; None: the tokens of a reply.
+    """
+    return _render_sentence(_texts.say("empty") if text is None else text)
+
+
+def _render_sentence(text: str) -> str:
+    body = f'<div class="strip-body"><div>{escape_html(text)}</div></div>'
+    return f'<div class="strip empty">{body}</div>'
 
 
 def _render_legend() -> str:

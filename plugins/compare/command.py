@@ -45,7 +45,9 @@ def race_command(specs: Sequence[LaneSpec], backend: str | None, prompt: str | N
             if spec.request.policy != "fixed":
                 lane.append(f"drafts={spec.request.policy}")
         words += ["--lane", ",".join(lane)]
-    return well_formed(shlex.join([*words, "--", STDIN if prompt is None else prompt]))
+    command = shlex.join([*words, "--", STDIN if prompt is None else prompt])
+    # As an argument it would mean the standard input.
+    return f"printf %s {STDIN} | {command}" if prompt == STDIN else well_formed(command)
 
 
 def _precision(spec: LaneSpec) -> str | None:
@@ -58,7 +60,7 @@ def _request_options(request: GenerationRequest) -> list[str]:
     for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
         value = getattr(sampling, name)
         if value != getattr(usual, name):
-            words += [f"--{name.replace('_', '-')}", f"{value:g}"]
+            words += [f"--{name.replace('_', '-')}", repr(value)]
     words += _option("--seed", sampling.seed)
     words += _option("--thinking", request.thinking)
     return [*words, *_option("--task", request.task)]

@@ -13,7 +13,7 @@ from dflash_app.request import GenerationRequest, Message, Mode, Policy
 from dflash_app.session import with_seed
 from dflash_app.ui.backend_choices import precision_choices
 from dflash_app.ui.choice import AUTO, NO_DRAFTER, Choice
-from dflash_app.ui.model_bar import block_choices, drafter_choices
+from dflash_app.ui.model_bar import FOLLOWING, block_choices, drafter_choices
 from dflash_app.ui.shell import Page
 
 from .words import texts
@@ -66,9 +66,8 @@ def build_lanes(page: Page) -> LaneEditor:
         return _offers(page, pair, backend) * len(editor.lanes)
 
     followers = [box for lane in editor.lanes for box in lane.inputs[1:4]]
-    gr.on(
-        [bar.pair.change, bar.backend.change], follow, [bar.pair, bar.backend], followers, **quiet
-    )
+    followed = [bar.pair.change, bar.backend.change]
+    gr.on(followed, follow, [bar.pair, bar.backend], followers, **FOLLOWING)
     return editor
 
 

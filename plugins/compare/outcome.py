@@ -5,26 +5,43 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
-from dflash_app.engine.protocol import LoadedPair
+from dflash_app.advisor.costs import was_interrupted
+from dflash_app.advisor.profile import profile
+from dflash_app.engine.protocol import ON_SERVER, LoadedPair
 from dflash_app.metrics import RunMetrics
 from dflash_app.race import (
     LaneSpec,
     RaceLane,
-    Verdict,
     choose_baseline,
-    near_tie_logits,
-    say_precision,
+    end_to_end_speedup,
     seconds_saved,
     speedup,
-    verdict,
 )
 from dflash_app.registry.load import Registry
 from dflash_app.registry.pair import ModelRef
 from dflash_app.session import describe
 from dflash_app.store.records import RunStart
 from dflash_app.ui.run_view import RunView
+from dflash_app.verdict import Verdict, near_tie_logits, say_precision, verdict
 
 from .command import race_command
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Speedups of one lane in several races that were run alike.
+
+    Attributes:
+        num_races: how many, the last one included.
+        median: of their speedups.
+        lowest: of them.
+        highest: of them.
+    """
+
+    num_races: int
+    median: float
+    lowest: float
+    highest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +57,13 @@ class LaneOutcome:
         noise: margin of logits that rounding explains in that precision.
         metrics: its figures.
         reason: why it ended.
+        interrupted: something else took the machine from it, as its steps show.
         speedup: against the baseline; None for the baseline itself and where unknown.
+        end_to_end_speedup: the same with the prompt; None likewise.
         seconds_saved: see `race.seconds_saved`; None likewise.
         verdict: against the baseline's output; None for the baseline itself.
+        run_id: in the run log; None where it is not there.
+        spread: of the speedup over races like this one; None where there is no other.
     """
 
     spec: LaneSpec
@@ -53,9 +74,13 @@ class LaneOutcome:
     noise: float
     metrics: RunMetrics
     reason: str | None
+    interrupted: bool = False
     speedup: float | None = None
+    end_to_end_speedup: float | None = None
     seconds_saved: float | None = None
     verdict: Verdict | None = None
+    run_id: int | None = None
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +133,14 @@ def judge(
             ends = [each.finished for each in (plain_view, view)]
             against = {
                 "speedup": speedup(plain_view.metrics(), view.metrics()),
+                "end_to_end_speedup": end_to_end_speedup(plain_view.metrics(), view.metrics()),
                 "seconds_saved": seconds_saved(plain_view.metrics(), view.metrics()),
                 "verdict": verdict(
                     plain.loaded,
                     plain.request,
                     plain_view.token_ids,
                     view.token_ids,
+                    texts=(plain_view.text, view.text),
                     cancelled=any(end is None or end.reason == "cancelled" for end in ends),
                     other=lane.loaded,
                 ),
@@ -138,12 +165,15 @@ def _lane_outcome(
         noise=near_tie_logits(loaded),
         metrics=view.metrics(),
         reason=None if end is None else end.reason,
+        interrupted=was_interrupted(profile(view.events)),
         **against,
     )
 
 
 def _name(ref: ModelRef) -> str:
-    """A model's place; where a folder lies is nobody's business."""
+    """A model's place; where a folder lies, or a server stands, is nobody's business."""
+    if ref.model is not None:
+        return ref.model
     embedded = ref.source.startswith("embedded:")
     return ref.source if ref.repo or embedded else PurePath(ref.source).name
 
@@ -184,14 +214,17 @@ def _lane_as_json(lane: LaneOutcome, *, with_words: bool) -> dict[str, Any]:
         "target": {"source": lane.target, "revision": start.target_revision},
         "drafter": lane.drafter and {"source": lane.drafter, "revision": start.drafter_revision},
         "backend": start.backend,
-        "device": start.device,
-        "precision": start.precision,
+        "device": ON_SERVER if start.on_server else start.device,
+        "precision": None if start.on_server else start.precision,
         "path": start.paths,
         "block_size": start.block_size,
         "draft_length": start.policy,
         "finish_reason": lane.reason,
         "figures": asdict(lane.metrics),
+        "interrupted": lane.interrupted,
         "speedup": lane.speedup,
+        "end_to_end_speedup": lane.end_to_end_speedup,
+        "speedup_of_races": lane.spread and asdict(lane.spread),
         "seconds_saved": lane.seconds_saved,
         "verdict": lane.verdict and _verdict_as_json(lane.verdict, with_words=with_words),
     }

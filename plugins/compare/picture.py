@@ -1,7 +1,7 @@
 """The card of a race as a PNG: drawn here, without a browser or a network."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -11,14 +11,13 @@ from dflash_app.ui.format import (
     format_count,
     format_decimal,
     format_duration,
-    format_ratio,
     format_speed,
     format_when,
 )
 
 from .fonts import clean, draw_text, num_undrawn, width, wrap
 from .outcome import LaneOutcome, RaceOutcome
-from .render import explain, names_of, say_saved, say_word
+from .render import explain, names_of, say_measured, say_saved, say_speedup, say_what, say_word
 from .words import speaking_drawable, texts
 
 WIDTH, MARGIN = 1200, 56
@@ -75,10 +74,11 @@ def draw_card(outcome: RaceOutcome, *, with_prompt: bool) -> bytes:
         if with_prompt:
             _draw_prompt(pen, outcome.prompt)
         fastest = max(lane.metrics.decode_tok_s or 0.0 for lane in outcome.lanes)
-        for index, (lane, name) in enumerate(zip(outcome.lanes, names_of(outcome), strict=True)):
-            _draw_lane(pen, lane, name, fastest)
-            if index != outcome.baseline:
-                _draw_verdict(pen, lane, outcome.lanes[outcome.baseline], words=with_prompt)
+        baseline = outcome.lanes[outcome.baseline]
+        for lane, name in zip(outcome.lanes, names_of(outcome), strict=True):
+            _draw_lane(pen, lane, baseline, name, fastest)
+            if lane is not baseline:
+                _draw_verdict(pen, lane, baseline, words=with_prompt)
             pen.gap(18)
         _draw_facts(pen, outcome)
         return pen.png()
@@ -93,13 +93,15 @@ def _draw_prompt(pen: _Pen, prompt: str) -> None:
     pen.gap(16)
 
 
-def _draw_lane(pen: _Pen, lane: LaneOutcome, name: str, fastest: float) -> None:
+def _draw_lane(
+    pen: _Pen, lane: LaneOutcome, baseline: LaneOutcome, name: str, fastest: float
+) -> None:
     metrics, colour = lane.metrics, _COLOURS[lane.start.mode]
     top = pen.y
     pen.text(name, 25, colour)
     below, pen.y = pen.y, top
     if lane.speedup is not None:
-        ratio = format_ratio(lane.speedup)
+        ratio = say_speedup(lane, baseline)
         draw_text(pen.draw, (WIDTH - MARGIN - width(ratio, 52), top + 46), ratio, 52, _INK)
     pen.y = below + 6
     share = (metrics.decode_tok_s or 0.0) / fastest if fastest else 0.0
@@ -133,6 +135,9 @@ def _draw_verdict(pen: _Pen, lane: LaneOutcome, baseline: LaneOutcome, *, words:
     if explained:
         pen.text(explained, 18, _QUIET, lines=4)
     pen.text(say_saved(lane, baseline), 18, _QUIET)
+    if lane.speedup is not None:
+        what = f"{say_speedup(lane, baseline)} {say_what(lane, baseline)}"
+        pen.text(f"{what}. {say_measured(lane, baseline)}", 18, _QUIET, lines=3)
 
 
 def _draw_facts(pen: _Pen, outcome: RaceOutcome) -> None:
@@ -151,23 +156,28 @@ def _facts(outcome: RaceOutcome) -> dict[str, Iterable[str]]:
     versions = start.library_versions
     libraries = [f"{name} {versions[name]}" for name in _LIBRARIES if name in versions]
     return {
-        "card_target": [_at(lane.target, lane.start.target_revision, version) for lane in lanes],
+        "card_target": [_at(lane.target, lane.start.target_revision, lane) for lane in lanes],
         "card_drafter": [
-            _at(lane.drafter, lane.start.drafter_revision, version)
-            for lane in lanes
-            if lane.drafter
+            _at(lane.drafter, lane.start.drafter_revision, lane) for lane in lanes if lane.drafter
         ],
         "card_place": [
-            f"{lane.start.backend}, {lane.start.device}, {lane.start.precision}" for lane in lanes
+            texts.say("on_server") if lane.start.on_server else lane.start.place for lane in lanes
         ],
         "card_settings": [_settings(outcome)],
-        "card_machine": [_machine(start.hardware)],
+        "card_client" if _all_served(lanes) else "card_machine": [_machine(start.hardware)],
         "card_versions": [", ".join([version, *libraries])],
     }
 
 
-def _at(source: str, revision: str | None, version: str) -> str:
+def _all_served(lanes: Sequence[LaneOutcome]) -> bool:
+    return all(lane.start.on_server for lane in lanes)
+
+
+def _at(source: str, revision: str | None, lane: LaneOutcome) -> str:
+    if lane.start.on_server:
+        return f"{source} ({lane.start.path or texts.say('on_server')})"
     if source.startswith("embedded:"):
+        version = f"DFlash Studio {lane.start.app_version}"
         return f"{source} ({texts.say('shipped', version=version)})"
     return f"{source} @ {revision[:12] if revision else texts.say('no_revision')}"
 

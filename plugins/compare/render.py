@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dflash_app.metrics import RunMetrics
-from dflash_app.race import LaneSpec, Verdict
+from dflash_app.race import LaneSpec, say_ratio
+from dflash_app.ui.chat_acts import render_run_link
 from dflash_app.ui.components import Card, count_or_unknown, render_cards
 from dflash_app.ui.format import (
     UNKNOWN,
@@ -11,9 +12,9 @@ from dflash_app.ui.format import (
     format_count,
     format_decimal,
     format_duration,
-    format_ratio,
     format_speed,
 )
+from dflash_app.verdict import Verdict
 
 from .outcome import LaneOutcome, RaceOutcome
 from .words import texts
@@ -79,47 +80,71 @@ def render_lanes(
     details: Sequence[str],
     metrics: Sequence[RunMetrics],
     outputs: Sequence[str],
+    *,
+    waiting: Sequence[bool] = (),
+    run_ids: Sequence[int | None] = (),
 ) -> str:
-    """The lanes side by side; `details` as from `lane_details`."""
-    rows = zip(lane_ids(specs), specs, details, metrics, outputs, strict=True)
-    return "".join(_render_lane(*row) for row in rows)
+    """The lanes side by side.
+
+    Args:
+        specs: of the lanes.
+        details: as from `lane_details`.
+        metrics: figures of each.
+        outputs: of each, as far as it has come.
+        waiting: for each, whether it begins when another has ended; empty: none does.
+        run_ids: of each in the run log, None where it is not there; empty: of none.
+    """
+    pairs = zip(outputs, waiting or [False] * len(specs), strict=True)
+    texts_drawn = [render_lane_text(output, waits=waits) for output, waits in pairs]
+    links = ["" if run_id is None else render_run_link(run_id) for run_id in run_ids]
+    links = links or [""] * len(specs)
+    rows = zip(lane_ids(specs), specs, details, metrics, texts_drawn, strict=True)
+    linked = zip(rows, links, strict=True)
+    return "".join(_render_lane(*row, link=link) for row, link in linked)
 
 
 def _render_lane(
-    lane_id: str, spec: LaneSpec, detail: str, metrics: RunMetrics, output: str
+    lane_id: str, spec: LaneSpec, detail: str, metrics: RunMetrics, output: str, *, link: str
 ) -> str:
-    """One lane: its title, figures and output."""
+    """One lane: its title, the link to its steps, figures and drawn output."""
     title = escape_html(texts.say(f"title_{spec.request.mode}"))
     hint = escape_html(detail or texts.say(f"hint_{spec.request.mode}"))
     return (
-        f'<div class="lane"><div class="lane-title">{title}<small>{hint}</small></div>'
+        f'<div class="lane"><div class="lane-title">{title}<small>{hint} {link}</small></div>'
         f'<div id="race-cards-{lane_id}">{lane_cards(metrics)}</div>'
-        f'<div id="race-text-{lane_id}">{render_lane_text(output)}</div></div>'
+        f'<div id="race-text-{lane_id}">{output}</div></div>'
     )
 
 
 def lane_cards(metrics: RunMetrics) -> str:
     """The figures of one lane; each lane's clock counts its own work only."""
+    speed = "speed_client" if metrics.at_client else "speed"
+    acceptance = "acceptance_shared" if metrics.acceptance_shared else "acceptance"
     figures = {
-        "speed": format_speed(metrics.decode_tok_s),
+        speed: format_speed(metrics.decode_tok_s),
         "time": format_duration(metrics.total_s),
         "first_token": format_duration(metrics.ttft_s),
         "tokens": count_or_unknown(metrics, metrics.num_output_tokens),
         "steps": count_or_unknown(metrics, metrics.num_steps),
-        "acceptance": format_decimal(metrics.mean_acceptance_length),
+        acceptance: format_decimal(metrics.mean_acceptance_length),
     }
     return render_cards(
         [
-            Card(texts.say(key), value, texts.say(f"{key}_hint"), main=key == "speed")
+            Card(texts.say(key), value, texts.say(f"{key}_hint"), main=key == speed)
             for key, value in figures.items()
         ]
     )
 
 
-def render_lane_text(text: str) -> str:
-    """A lane's output as it is, without Markdown, so that the two can be compared by eye."""
+def render_lane_text(text: str, *, waits: bool = False) -> str:
+    """A lane's output as it is, without Markdown, so that the two can be compared by eye.
+
+    Args:
+        text: as far as it has come.
+        waits: another lane runs, and this one begins when that has ended.
+    """
     if not text:
-        empty = escape_html(texts.say("output_here"))
+        empty = escape_html(texts.say("waits" if waits else "output_here"))
         return f'<div class="lane-text empty" tabindex="0"><div>{empty}</div></div>'
     return f'<div class="lane-text" tabindex="0"><div>{escape_html(text)}</div></div>'
 
@@ -132,8 +157,10 @@ def render_outcome(outcome: RaceOutcome) -> str:
 
 def render_command(command: str) -> str:
     """The command with a button that copies it; `COPY_JS` listens."""
+    copied = escape_html(texts.say("copied"))
     return (
-        '<div class="race-command"><button type="button" data-copy="code">'
+        '<div class="race-command"><button type="button" data-copy="code" '
+        f'data-copied="{copied}">'
         f"{escape_html(texts.say('copy_command'))}</button>"
         f'<code tabindex="0">{escape_html(command)}</code></div>'
     )
@@ -148,11 +175,23 @@ def _render_judged(outcome: RaceOutcome, index: int) -> str:
     saved = say_saved(lane, baseline)
     hint = escape_html(texts.say("seconds_hint"))
     return (
-        f'<div class="verdict"><span class="speedup">{format_ratio(lane.speedup)}</span>'
+        f'<div class="verdict">{_render_speedup(lane, baseline)}'
         f"<span>{escape_html(against)}</span>{judged}"
         f'<span class="detail" title="{hint}">{escape_html(saved)}</span>'
-        f"{_render_explained(lane, baseline)}</div>"
+        f"{_render_measured(lane, baseline)}{_render_explained(lane, baseline)}</div>"
     )
+
+
+def _render_speedup(lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    ratio = escape_html(say_speedup(lane, baseline))
+    what = "" if lane.speedup is None else escape_html(say_what(lane, baseline))
+    return f'<span class="speedup">{ratio} <small>{what}</small></span>'
+
+
+def _render_measured(lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    if lane.speedup is None:
+        return ""
+    return f'<span class="detail">{escape_html(say_measured(lane, baseline))}</span>'
 
 
 def _render_verdict(lane: LaneOutcome, baseline: LaneOutcome, found: Verdict) -> str:
@@ -176,16 +215,55 @@ def say_word(lane: LaneOutcome, found: Verdict) -> str:
     return texts.say("word_near_tie" if found.near_tie else "word_differs")
 
 
+def say_speedup(lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    """How many times as fast the lane decodes, as "4.4×"."""
+    return UNKNOWN if lane.speedup is None else _times(lane.speedup, lane, baseline)
+
+
+def say_what(lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    """What the speedup is of, and what it is with the prompt."""
+    if lane.end_to_end_speedup is None:
+        return texts.say("of_decoding")
+    ratio = _times(lane.end_to_end_speedup, lane, baseline)
+    return texts.say("of_decoding_and_prompt", ratio=ratio)
+
+
+def say_measured(lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    """What the speedup is worth: one run, others like it, whether the machine was busy."""
+    found = lane.spread
+    said = [texts.say("one_run")]
+    if found is not None:
+        figures = (found.median, found.lowest, found.highest)
+        middle, lowest, highest = (_times(each, lane, baseline) for each in figures)
+        said = [
+            texts.say(
+                "of_races",
+                median=middle,
+                count=format_count(found.num_races),
+                lowest=lowest,
+                highest=highest,
+            )
+        ]
+    if lane.interrupted or baseline.interrupted:
+        said.append(texts.say("interrupted"))
+    return " ".join(said)
+
+
+def _times(ratio: float, lane: LaneOutcome, baseline: LaneOutcome) -> str:
+    return f"{say_ratio(ratio, lane.metrics, baseline.metrics)}×"
+
+
 def say_saved(lane: LaneOutcome, baseline: LaneOutcome) -> str:
     """Tokens, and the seconds and target forwards that they took less than at the baseline."""
     tokens = format_count(lane.metrics.num_output_tokens)
     seconds = lane.seconds_saved
     if seconds is not None and seconds < 0:
         return texts.say("lost", tokens=tokens, seconds=format_duration(-seconds))
-    steps = baseline.metrics.num_steps - lane.metrics.num_steps
-    return texts.say(
-        "saved", tokens=tokens, seconds=format_duration(seconds), steps=format_count(steps)
-    )
+    saved = {"tokens": tokens, "seconds": format_duration(seconds)}
+    steps, own = baseline.metrics.num_steps, lane.metrics.num_steps
+    if steps is None or own is None:
+        return texts.say("saved_seconds", **saved)
+    return texts.say("saved", steps=format_count(steps - own), **saved)
 
 
 def explain(lane: LaneOutcome, baseline: LaneOutcome, *, words: bool = True) -> list[str]:
@@ -203,9 +281,11 @@ def explain(lane: LaneOutcome, baseline: LaneOutcome, *, words: bool = True) -> 
     if found.position is None:
         whole = not any(each.reason in (None, "cancelled") for each in (lane, baseline))
         # The word alone says it.
-        plain = greedy and whole and found.num_compared
-        return [] if plain else [_explain_same(found, whole=whole)]
+        plain = greedy and whole and found.num_compared and not found.by_text
+        return [] if plain else [_explain_same(found, whole=whole, greedy=greedy)]
     position = found.position + 1
+    if found.on_server:
+        return [*_say_of_servers(found, words=words), _why_of_servers(greedy=greedy)]
     if found.token_a is None or found.token_b is None:
         said = [texts.say("longer", position=format_count(found.position))]
     elif words:
@@ -222,11 +302,28 @@ def explain(lane: LaneOutcome, baseline: LaneOutcome, *, words: bool = True) -> 
     return said
 
 
-def _explain_same(found: Verdict, *, whole: bool) -> str:
+def _explain_same(found: Verdict, *, whole: bool, greedy: bool) -> str:
     if not found.num_compared:
         return texts.say("nothing")
-    key = "identical_sampled" if whole else "identical_so_far"
-    return texts.say(key, count=format_count(found.num_compared))
+    key = "identical_so_far"
+    if whole:
+        key = "identical" if greedy else "identical_sampled"
+    unit = "_text" if found.by_text else ""
+    return texts.say(f"{key}{unit}", count=format_count(found.num_compared))
+
+
+def _say_of_servers(found: Verdict, *, words: bool) -> list[str]:
+    """From where on outputs differ that servers gave."""
+    position = format_count((found.position or 0) + 1)
+    unit = "_text" if found.by_text else ""
+    if not words:
+        return [texts.say(f"differs_hidden{unit}", position=position)]
+    one, other = repr(found.text_a or ""), repr(found.text_b or "")
+    return [texts.say(f"differs{unit}", position=position, one=one, other=other)]
+
+
+def _why_of_servers(*, greedy: bool) -> str:
+    return texts.say("no_logits" if greedy else "not_promised")
 
 
 def _say_logits(found: Verdict, *, words: bool) -> str:

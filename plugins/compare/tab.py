@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import gradio as gr
 
-from dflash_app.engine.protocol import LoadedPair
+from dflash_app.engine.protocol import LoadedPair, on_server
 from dflash_app.errors import DFlashAppError, StoreError
 from dflash_app.events import DecodeEvent
-from dflash_app.race import LaneSpec, RaceLane, say_precision, warm_up
+from dflash_app.race import LaneSpec, RaceLane, warm_up
 from dflash_app.request import Message
+from dflash_app.session import new_group_id
 from dflash_app.spaces.public import check_limits
 from dflash_app.ui.components import render_notice, render_parts, render_status, run_status
 from dflash_app.ui.flow import Update, connect_flow
@@ -22,7 +23,10 @@ from dflash_app.ui.presets import connect_presets
 from dflash_app.ui.run_view import RunView
 from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
 from dflash_app.ui.shell import Page
+from dflash_app.ui.strip import render_empty_strip
+from dflash_app.verdict import say_precision
 
+from .earlier import with_log
 from .lanes import LaneEditor, build_lanes, default_specs, read_lanes
 from .outcome import RaceOutcome, judge
 from .render import lane_details, lane_names, render_command, render_lanes, render_outcome
@@ -67,12 +71,14 @@ class RaceView:
         specs: of the lanes.
         lanes: what came of each so far.
         precisions: what each computes in, known once its pair is loaded.
+        in_turn: a lane is on a server, so not all of them run at once.
         outcome: found in the reader's thread, at the end.
     """
 
     specs: Sequence[LaneSpec]
     lanes: list[RunView] = field(init=False)
     precisions: tuple[str, ...] = ()
+    in_turn: bool = False
     outcome: RaceOutcome | None = None
 
     def __post_init__(self) -> None:
@@ -83,6 +89,7 @@ class RaceView:
     def know(self, lanes: Sequence[RaceLane]) -> None:
         """Take what is known once the pairs are loaded."""
         self.precisions = tuple(say_precision(lane.loaded) for lane in lanes)
+        self.in_turn = any(on_server(lane.loaded) for lane in lanes)
         for lane, shown in zip(lanes, self.lanes, strict=True):
             shown.know(lane.loaded, lane.request)
 
@@ -95,7 +102,7 @@ class RaceView:
         drafting = [lane for lane in self.lanes if lane.policy is not None]
         places = {lane.where for lane in drafting}
         told = [*drafting, *(lane for lane in self.lanes if lane.where not in places)]
-        return "".join(dict.fromkeys(lane.circumstances() for lane in told))
+        return "".join(dict.fromkeys(said for lane in told for said in lane.sentences()))
 
     def render(self, status: str = "") -> str:
         """The panel: what changes while the race goes on."""
@@ -107,11 +114,25 @@ class RaceView:
                     lane_details(self.specs, self.precisions),
                     [lane.metrics() for lane in self.lanes],
                     [lane.text for lane in self.lanes],
+                    waiting=self._waiting(),
+                    run_ids=[lane.run_id for lane in self.outcome.lanes] if self.outcome else (),
                 ),
                 "race-notes": self._render_notes(),
-                "race-strip": "".join(lane.render_strip() for lane in self.lanes),
+                "race-strip": self._render_strip(),
             }
         )
+
+    def _waiting(self) -> list[bool]:
+        """Which lanes begin when another has ended."""
+        begun = [bool(lane.events) for lane in self.lanes]
+        return [self.in_turn and any(begun) and not each for each in begun]
+
+    def _render_strip(self) -> str:
+        """The fate of one lane's tokens."""
+        shown = next(lane for lane in self.lanes if lane.strip is not None)
+        if not shown.events:
+            return render_empty_strip(texts.say("strip_empty"))
+        return shown.render_strip()
 
     def _render_notes(self) -> str:
         """What the engine told of each lane, under its name where several were told something."""
@@ -159,7 +180,7 @@ class CompareTab:
             )
             specs, backend = read_lanes(self.page, bar, values[num_sampling:], request)
         except DFlashAppError as error:
-            yield {self.notice: render_notice(str(error), "error")}
+            yield {self.notice: render_notice(self.page.told(error), "error")}
             return
         view, owner = RaceView(specs), self.page.owner(gradio_request)
         run = self.page.start(gradio_request, PLACE, lambda: _decode(self, view, backend, owner))
@@ -214,13 +235,14 @@ def _decode(
     tab: CompareTab, view: RaceView, backend: str | None, owner: str | None
 ) -> Iterator[LaneEvent]:
     """Load what the lanes need, race, compare what came, in the reader's thread."""
-    workspace, seen = tab.page.workspace, [RunView(colour=False) for _ in view.specs]
+    workspace, group_id = tab.page.workspace, new_group_id()
+    seen = [RunView(colour=False) for _ in view.specs]
     problem: StoreError | None = None
     with workspace.lanes(view.specs, backend) as lanes:
         view.know(lanes)
         check_limits([lane.request for lane in lanes], workspace.settings.public)
         tab.warmth.warm(lanes)
-        events = workspace.race_lanes(lanes, owner=owner)
+        events = workspace.race_lanes(lanes, group_id=group_id, owner=owner)
         try:
             with closing(cast("Generator[LaneEvent]", events)):
                 for index, event in events:
@@ -228,18 +250,20 @@ def _decode(
                     yield index, event
         except StoreError as error:  # comes after the last event: the race itself is whole
             problem = error
-        view.outcome = judge(lanes, view.specs, seen, workspace.registry, backend)
+        judged = judge(lanes, view.specs, seen, workspace.registry, backend)
+        view.outcome = with_log(judged, workspace.store, group_id, owner)
     if problem is not None:
         raise problem
 
 
 def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
-    text = run_status(
-        run.phase, None, stopped=run.stopped and view.outcome is None, num_before=run.num_before
-    )
+    failed = run.phase == "ended" and (run.error is not None or run.broken)
+    stopped = run.stopped and view.outcome is None and not failed  # every ended run is "stopped"
+    text = run_status(run.phase, None, stopped=stopped, num_before=run.num_before)
     if run.phase == "running" and not run.stopped:
         done = all(lane.finished is not None for lane in view.lanes)
-        text = texts.say("judging" if done else "racing")
+        racing = "racing_in_turn" if view.in_turn else "racing"
+        text = texts.say("judging" if done else racing)
     if run.phase == "ended" and view.outcome is not None:
         text += view.circumstances()
     return render_status(text, busy=run.phase != "ended")

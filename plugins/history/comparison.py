@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from itertools import takewhile
 
-from dflash_app.metrics import RunMetrics
 from dflash_app.store.records import RunRecord
 from dflash_app.ui.format import (
     UNKNOWN,
@@ -45,7 +44,7 @@ def render_comparison(first: RunRecord, second: RunRecord, *, same_target: bool)
         second: the other.
         same_target: both runs' tokens are of one target, so that they may be compared.
     """
-    figures = "".join(_figure(key, first.metrics, second.metrics) for key in _FIGURES)
+    figures = "".join(_figure(key, first, second) for key in _FIGURES)
     differing, same = _settings(first, second)
     heads = [texts.say("run", run_id=run.id) for run in (first, second)]
     return (
@@ -63,10 +62,12 @@ def num_common(first: Sequence[object], second: Sequence[object]) -> int:
     return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(first, second)))  # noqa: B905
 
 
-def _figure(key: str, first: RunMetrics, second: RunMetrics) -> str:
+def _figure(key: str, first: RunRecord, second: RunRecord) -> str:
     name, format_value = _FIGURES[key]
-    a, b = getattr(first, name), getattr(second, name)
-    ratio = format_ratio(b / a if a and b is not None else None)
+    a, b = getattr(first.metrics, name), getattr(second.metrics, name)
+    # A run without drafts spends next to nothing on them: no ratio to that says anything.
+    both = key != "propose" or "ar" not in (first.start.mode, second.start.mode)
+    ratio = format_ratio(b / a if both and a and b is not None else None)
     values = (format_value(a), format_value(b), ratio)
     cells = "".join(f'<td class="number">{value}</td>' for value in values)
     return f'<tr><th scope="row">{_say(key)}</th>{cells}</tr>'
@@ -124,6 +125,8 @@ def _outputs(first: RunRecord, second: RunRecord, *, same_target: bool) -> str:
 def _say_outputs(first: RunRecord, second: RunRecord, *, same_target: bool) -> str:
     if not first.output and not second.output:
         return texts.say("outputs_empty")
+    if (first.start.on_server or second.start.on_server) and first.output == second.output:
+        return texts.say("texts_same_served")  # it may not tell the token that ended its run
     if not same_target or not first.token_ids or not second.token_ids:
         return texts.say("texts_same" if first.output == second.output else "texts_differ")
     ids = (first.token_ids, second.token_ids)

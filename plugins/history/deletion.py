@@ -5,18 +5,19 @@ from typing import Any
 
 import gradio as gr
 
-from dflash_app.errors import DFlashAppError
+from dflash_app.errors import DFlashAppError, RequestError
 from dflash_app.store.records import RunFilter
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.format import escape_html, format_count
 
+from .filters import say_filters
 from .table import Looking
 from .view import HistoryTab, Update
 from .words import texts
 
 
 @dataclass(frozen=True, slots=True)
-class Deletion:
+class RunDeletion:
     """The buttons that delete, the question and its answers.
 
     Attributes:
@@ -45,19 +46,28 @@ class Deletion:
         """Ask before the chosen runs are deleted."""
         return self._ask_runs(looking.chosen, request)
 
-    def on_ask_matching(self, matching: RunFilter, request: gr.Request) -> Update:
-        """Ask before all runs of the table, on whichever page, are deleted."""
+    def on_ask_matching(self, matching: RunFilter, request: gr.Request, *values: Any) -> Update:
+        """Ask before all runs of the table, on whichever page, are deleted.
+
+        Args:
+            matching: of the table.
+            request: who asks.
+            values: of the boxes, which must say the same.
+        """
         if not self.tab.may_manage(request):
             return self._say("not_here", "warning")
-        overview = self.tab.page.workspace.store.overview
         try:
-            run_ids = overview.ended(self.tab.own(matching, request))
+            filters = self.tab.read_shown(matching, values, request)
+            run_ids = self.tab.page.workspace.store.overview.ended(filters)
+        except RequestError as error:
+            return {**self.no_question(), self.question: render_notice(str(error), "warning")}
         except DFlashAppError as error:
             return {**self.no_question(), self.question: render_notice(str(error), "error")}
         if not run_ids:
             return self._say("no_match", "warning")
-        told = texts.say("ask_matching", num_runs=format_count(len(run_ids)))
-        return self._put(told, run_ids)
+        key = "ask_matching" if len(run_ids) > 1 else "ask_matching_one"
+        told = {"num_runs": format_count(len(run_ids)), "filters": say_filters(filters)}
+        return self._put(texts.say(key, **told), run_ids)
 
     def on_confirm(
         self,
@@ -118,25 +128,27 @@ class Deletion:
         return f"{told} {texts.say('spared', num_runs=spared)}" if spared > 0 else told
 
 
-def build_deletion(tab: HistoryTab, buttons: tuple[gr.Button, gr.Button]) -> Deletion:
+def build_deletion(tab: HistoryTab, buttons: tuple[gr.Button, gr.Button]) -> RunDeletion:
     """Build the question; `buttons` delete the chosen runs and all that match."""
     question = gr.HTML(elem_id="history-question")
     with gr.Row():
+        # First what deletes nothing: a second click of a double click may land here.
+        keep = gr.Button(texts.label("keep"), size="sm", visible=False, elem_id="history-keep")
         confirm = gr.Button(
             texts.label("delete_for_good"), variant="stop", size="sm", visible=False,
             elem_id="history-confirm",
         )  # fmt: skip
-        keep = gr.Button(texts.label("keep"), size="sm", visible=False, elem_id="history-keep")
-    return Deletion(tab, *buttons, question, confirm, keep, gr.State(None))
+    return RunDeletion(tab, *buttons, question, confirm, keep, gr.State(None))
 
 
-def connect_deletion(deletion: Deletion, quiet: dict[str, Any]) -> Any:
+def connect_deletion(deletion: RunDeletion, quiet: dict[str, Any]) -> Any:
     """Connect the buttons; returns the event after which the charts are to be drawn again."""
     tab = deletion.tab
     asking = deletion.asking
     tab.delete.click(deletion.on_ask_run, tab.looking, asking, **quiet)
     deletion.chosen.click(deletion.on_ask_chosen, tab.looking, asking, **quiet)
-    deletion.matching.click(deletion.on_ask_matching, tab.matching, asking, **quiet)
+    named = [tab.matching, *tab.filters.inputs]
+    deletion.matching.click(deletion.on_ask_matching, named, asking, **quiet)
     deletion.keep.click(deletion.on_keep, None, asking, **quiet)
     asked = [deletion.asked, tab.looking, tab.matching]
     return deletion.confirm.click(deletion.on_confirm, asked, [*tab.shown, *asking], **quiet)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from dflash_app.store.records import RunRecord, RunStart
+from dflash_app.ui.chat_acts import render_run_link
 from dflash_app.ui.format import (
     UNKNOWN,
     escape_html,
@@ -14,6 +15,7 @@ from dflash_app.ui.format import (
     format_speed,
     format_when,
 )
+from dflash_app.ui.run_view import say_of_server
 
 from .table import MODES, say_end
 from .words import texts
@@ -23,7 +25,8 @@ Facts = list[tuple[str, str]]
 
 def render_detail(run: RunRecord) -> str:
     """Everything about one run."""
-    parts = [f"<h3>{escape_html(texts.say('run', run_id=run.id))}</h3>"]
+    title = escape_html(texts.say("run", run_id=run.id))
+    parts = [f"<h3>{title} {render_run_link(run.id)}</h3>"]
     parts.append(f"<dl class='run-facts'>{_render(settings_of(run) + figures_of(run))}</dl>")
     if run.error:
         parts.append(f"<h3>{_say('error')}</h3><pre tabindex='0'>{escape_html(run.error)}</pre>")
@@ -54,9 +57,9 @@ def settings_of(run: RunRecord) -> Facts:
         "mode": MODES.get(start.mode, start.mode),
         "block_size": start.block,
         "policy": start.policy,
-        "where": f"{start.backend}, {start.device}, {start.precision}",
+        "where": start.place,
         "path": start.paths,
-        "rollback": start.rollback_kind,
+        "rollback": None if start.on_server else start.rollback_kind,
         "sampling": _sampling(start),
         "limit": format_count(start.max_new_tokens),
         "stop": ", ".join(map(repr, start.stop)),
@@ -67,7 +70,7 @@ def settings_of(run: RunRecord) -> Facts:
         "revisions": ", ".join(each[:12] for each in revisions if each),
     }
     # What is not set has no line, but for what every run has.
-    kept = ("path", "rollback")
+    kept = ("path",) if start.on_server else ("path", "rollback")
     return [
         (texts.say(key), value or UNKNOWN) for key, value in told.items() if value or key in kept
     ]
@@ -93,10 +96,13 @@ def figures_of(run: RunRecord) -> Facts:
         "output_tokens": format_count(metrics.num_output_tokens),
         "steps": format_count(metrics.num_steps),
         "acceptance": format_decimal(metrics.mean_acceptance_length),
+        "counted": "".join(say_of_server(metrics, drafting=run.start.mode != "ar")).strip(),
         "by_position": " · ".join(map(format_percent, metrics.acceptance_by_position)),
         "histogram": " · ".join(_counted(metrics.acceptance_histogram)),
         "memory": format_bytes(metrics.peak_memory_bytes),
     }
+    if not metrics.at_client:
+        del told["counted"]
     return [(texts.say(key), value or UNKNOWN) for key, value in told.items()]
 
 
@@ -122,7 +128,7 @@ def _when(run: RunRecord) -> str:
 
 def _shares(run: RunRecord) -> str:
     metrics = run.metrics
-    if not metrics.num_steps:
+    if not metrics.num_steps or metrics.propose_s is None:
         return UNKNOWN
     return texts.say(
         "shares_told",

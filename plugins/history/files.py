@@ -1,7 +1,7 @@
 """Downloads of runs and of the whole database, and where the database is."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from dflash_app.ui.format import escape_html, format_bytes, format_count
 from dflash_app.ui.handed_out import COPY_JS, SAVE_JS, HandedOut
 
 from .exports import Kind, write_runs
+from .filters import say_filters
 from .table import Looking
 from .view import HistoryTab, Update
 from .words import texts
@@ -41,16 +42,16 @@ class Files:
     snapshot: gr.Button
 
     def on_export_csv(
-        self, looking: Looking, matching: RunFilter, request: gr.Request
+        self, looking: Looking, matching: RunFilter, request: gr.Request, *values: Any
     ) -> Iterator[Update]:
-        """Write the chosen runs, or all of the table, as CSV."""
-        yield from self._export("csv", looking, matching, request)
+        """Write the chosen runs, or all of the table, as CSV; `values` are those of the boxes."""
+        yield from self._export("csv", looking, matching, values, request)
 
     def on_export_json(
-        self, looking: Looking, matching: RunFilter, request: gr.Request
+        self, looking: Looking, matching: RunFilter, request: gr.Request, *values: Any
     ) -> Iterator[Update]:
         """Write the same as JSON."""
-        yield from self._export("json", looking, matching, request)
+        yield from self._export("json", looking, matching, values, request)
 
     def on_snapshot(self, request: gr.Request) -> Iterator[Update]:
         """Copy the whole database into one file."""
@@ -63,7 +64,7 @@ class Files:
         try:
             num_bytes = write_snapshot(path, target)
         except DFlashAppError as error:
-            yield {self.told: render_notice(str(error), "error"), self.file: None}
+            yield {self.told: render_notice(self.tab.page.told(error), "error"), self.file: None}
             return
         told = texts.say("snapshot_done", name=target.name, size=format_bytes(num_bytes))
         yield {self.told: render_notice(told, "success"), self.file: str(target)}
@@ -79,7 +80,12 @@ class Files:
         return {self.database: render_database(path)}
 
     def _export(
-        self, kind: Kind, looking: Looking, matching: RunFilter, request: gr.Request
+        self,
+        kind: Kind,
+        looking: Looking,
+        matching: RunFilter,
+        values: Sequence[Any],
+        request: gr.Request,
     ) -> Iterator[Update]:
         yield {self.told: "", self.file: None}
         store, owner = self.tab.page.workspace.store, self.tab.page.owner(request)
@@ -87,8 +93,10 @@ class Files:
         try:
             if looking.chosen:
                 runs, total = self._chosen(looking.chosen, owner), len(looking.chosen)
+                named = texts.say("only_ticked")
             else:
-                filters = self.tab.own(matching, request)
+                filters = self.tab.read_shown(matching, values, request)
+                named = say_filters(filters)
                 runs, total = store.overview.each(filters), store.count_runs(filters)
             for number in write_runs(kind, runs, path):
                 going = texts.say(
@@ -100,9 +108,10 @@ class Files:
             yield {self.told: render_notice(failed, "error"), self.file: None}
             return
         except DFlashAppError as error:
-            yield {self.told: render_notice(str(error), "error"), self.file: None}
+            yield {self.told: render_notice(self.tab.page.told(error), "error"), self.file: None}
             return
-        done = texts.say("export_done", num_runs=format_count(total), name=path.name)
+        key = "export_done_one" if total == 1 else "export_done"
+        done = texts.say(key, num_runs=format_count(total), name=path.name, filters=named)
         yield {self.told: render_notice(done, "success"), self.file: str(path)}
 
     def _chosen(self, run_ids: tuple[int, ...], owner: str | None) -> Iterator[RunRecord]:
@@ -140,7 +149,7 @@ def build_database_box() -> tuple[gr.Accordion, gr.HTML, gr.Button]:
 def connect_files(files: Files, quiet: dict[str, Any]) -> None:
     """Connect the buttons; what was written is saved by the browser at once."""
     tab = files.tab
-    asked = [tab.looking, tab.matching]
+    asked = [tab.looking, tab.matching, *tab.filters.inputs]
     outputs = [files.told, files.file]
     for event in (
         files.csv.click(files.on_export_csv, asked, outputs, **quiet),

@@ -9,7 +9,9 @@ import gradio as gr
 
 from dflash_app.errors import RequestError
 from dflash_app.store.records import RunFilter
+from dflash_app.ui.format import format_excerpt
 
+from .table import MODES
 from .words import texts
 
 ALL = "all"
@@ -104,6 +106,26 @@ def read_filters(values: Sequence[Any], owner: str | None) -> RunFilter:
         source=_one(source), task=_one(task), text=(text or "").strip() or None,
         since=_day(since), until=last + timedelta(days=1) if last else None, owner=owner,
     )  # fmt: skip
+
+
+def say_filters(filters: RunFilter) -> str:
+    """The filters in words, for a question or a file that is about the runs they name."""
+    said = []
+    if filters.text is not None:
+        said.append(texts.say("text_contains", text=format_excerpt(filters.text, 60)))
+    last = None if filters.until is None else filters.until - timedelta(days=1)
+    told = {
+        "pair": filters.pair,
+        "mode": filters.mode and MODES.get(filters.mode, filters.mode),
+        "end": filters.finish_reason and texts.say(f"end_{filters.finish_reason}"),
+        "backend": filters.backend,
+        "source": filters.source,
+        "task": filters.task,
+        "since": filters.since and f"{filters.since:%Y-%m-%d}",
+        "until": last and f"{last:%Y-%m-%d}",
+    }
+    said += [f"{texts.say(f'filter_{name}')}: {value}" for name, value in told.items() if value]
+    return ", ".join(said) or texts.say("no_filter")
 
 
 def _one(value: object) -> str | None:

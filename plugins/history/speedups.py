@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from dflash_app.advisor.case import PAGE_SOURCES
 from dflash_app.store.records import RunRecord, RunStart
-from dflash_app.ui.shell import PAGE_SOURCES, machine_key
+from dflash_app.ui.shell import machine_key
 
 _WHOLE = ("stop", "length")
 """Ends of runs whose speed counts: a run that was cut tells of its beginning only."""

@@ -33,10 +33,10 @@ def build(page: Page) -> None:
         clear = _button("clear", "history-clear")
         csv, json = _button("csv", "history-export"), _button("json", "history-export-json")
         refresh = _button("refresh", "history-refresh")
-        delete = _button("delete_run", "history-delete", visible=False)
+        delete = _deleting("delete_run", "history-delete")
         deletes = (
-            _button("delete_chosen", "history-delete-chosen", visible=False),
-            _button("delete_matching", "history-delete-matching", visible=False),
+            _deleting("delete_chosen", "history-delete-chosen"),
+            _deleting("delete_matching", "history-delete-matching"),
         )
     question_place = gr.Column(elem_classes="slim")
     file_told = gr.HTML(elem_id="history-file-told")
@@ -60,10 +60,16 @@ def build(page: Page) -> None:
     connect_files(files, _QUIET)
 
 
-def _button(key: str, elem_id: str, *, visible: bool = True) -> gr.Button:
+def _button(key: str, elem_id: str) -> gr.Button:
+    return gr.Button(texts.label(key), size="sm", min_width=90, scale=0, elem_id=elem_id)
+
+
+def _deleting(key: str, elem_id: str) -> gr.Button:
+    """Hidden until it is known who asks."""
     return gr.Button(
-        texts.label(key), size="sm", min_width=90, scale=0, visible=visible, elem_id=elem_id
-    )
+        texts.label(key), variant="stop", size="sm", min_width=90, scale=0, visible=False,
+        elem_id=elem_id,
+    )  # fmt: skip
 
 
 def _build_charts() -> tuple[gr.Plot, ...]:
@@ -79,15 +85,16 @@ def _connect(
 ) -> None:
     """Show the table first, then draw: charts take longer, and the first one loads plotly."""
     asked, at_table = [tab.looking, *tab.filters.inputs], [tab.looking, tab.matching]
-    text, since, until = tab.filters.text, tab.filters.since, tab.filters.until
+    text, days = tab.filters.text, [tab.filters.since, tab.filters.until]
     fixed = [*tab.filters.growing, tab.filters.mode, tab.filters.end]
     shown = gr.on(
-        [tab.page.tab.select, refresh.click, *(box.submit for box in (text, since, until)),
-         *(box.input for box in fixed)],
-        # Enter while the tab still fills its table must not be dropped.
+        [tab.page.tab.select, refresh.click, *(box.input for box in (text, *fixed)),
+         *(box.submit for box in (text, *days)), *(box.blur for box in days)],
+        # What is typed while the table is still filled must not be dropped.
         tab.on_show, asked, tab.shown, trigger_mode="always_last", **_QUIET,
     )  # fmt: skip
-    _then_draw(tab, shown)
+    # Drawing takes longer than typing goes on: only the last table needs its charts.
+    _then_draw(tab, shown, trigger_mode="always_last")
     tab.page.tab.select(files.on_where, None, files.database, **_QUIET)
     # Clicks come faster than answers: none may be dropped, nor overtake another.
     in_turn = _QUIET | {"trigger_mode": "multiple", "concurrency_limit": 1}
@@ -96,5 +103,5 @@ def _connect(
     clear.click(tab.on_clear, at_table, tab.shown, **_QUIET)
 
 
-def _then_draw(tab: HistoryTab, event: Any) -> None:
-    event.then(tab.on_charts, tab.matching, tab.drawn, **_QUIET)
+def _then_draw(tab: HistoryTab, event: Any, **how: Any) -> None:
+    event.then(tab.on_charts, tab.matching, tab.drawn, **how, **_QUIET)

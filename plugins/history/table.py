@@ -112,9 +112,9 @@ def _row(run: RunRecord, looking: Looking) -> str:
         str(run.id),
         format_when(run.start.started_at),
         run.start.pair,
-        MODES.get(run.start.mode, run.start.mode),
+        _say_mode(run),
         UNKNOWN if speed is None else f"{speed:,.1f}",
-        format_decimal(metrics.mean_acceptance_length),
+        _say_acceptance(run),
         format_count(metrics.num_output_tokens),
         say_end(run),
     )
@@ -135,6 +135,17 @@ def _row(run: RunRecord, looking: Looking) -> str:
     )
 
 
+def _say_mode(run: RunRecord) -> str:
+    mode = MODES.get(run.start.mode, run.start.mode)
+    return texts.say("mode_on_server", mode=mode) if run.start.on_server else mode
+
+
+def _say_acceptance(run: RunRecord) -> str:
+    length = format_decimal(run.metrics.mean_acceptance_length)
+    shared = run.metrics.acceptance_shared
+    return texts.say("acceptance_shared", length=length) if shared else length
+
+
 def say_end(run: RunRecord) -> str:
     """How a run ended, in a word."""
     return texts.say(f"end_{run.finish_reason or 'running'}")
@@ -151,7 +162,7 @@ def _pager(page: int, total: int) -> str:
     last = num_pages(total) - 1
     first_row = page * PAGE_ROWS + 1
     range_told = texts.say(
-        "range",
+        "range" if total > 1 else "range_one",
         first=format_count(first_row),
         last=format_count(min(total, first_row + PAGE_ROWS - 1)),
         total=format_count(total),

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from dflash_app.errors import DFlashAppError
+from dflash_app.errors import DFlashAppError, RequestError
 from dflash_app.store.fingerprint import accelerators, hardware_fingerprint
 from dflash_app.store.overview import ORDERS
 from dflash_app.store.records import RunFilter, RunRecord
@@ -44,8 +44,8 @@ class HistoryTab:
 
     Attributes:
         looking: what a browser tab looks at, a `Looking`.
-        matching: the `RunFilter` of the table that is shown; the boxes may say more by now. It
-            changes with the table only, so all that is done with "what matches" goes by it.
+        matching: the `RunFilter` of the table that is shown; the boxes may say more by now, see
+            `read_shown`.
         charts: in the order of `CHARTS`.
         managing: what only this machine's own people see: buttons that delete, and the database.
     """
@@ -85,12 +85,28 @@ class HistoryTab:
         """The same of who asks: a table that was never filled has nobody's filter."""
         return replace(matching, owner=self.page.owner(request))
 
+    def read_shown(
+        self, matching: RunFilter, values: Sequence[Any], request: gr.Request
+    ) -> RunFilter:
+        """The filter of the table, where the boxes say the same.
+
+        Whoever exports or deletes "what matches" means both what the table shows and what the
+        boxes say: where these differ, nothing is done.
+
+        Raises:
+            RequestError: they say something else, or a day that is none.
+        """
+        filters = self.own(matching, request)
+        if read_filters(values, filters.owner) != filters:
+            raise RequestError(texts.say("boxes_changed"))
+        return filters
+
     def on_show(self, looking: Looking, request: gr.Request, *values: Any) -> Update:
         """Fill the table from its first page with the runs that the boxes name."""
         try:
             filters = read_filters(values, self.page.owner(request))
         except DFlashAppError as error:
-            return {self.notice: render_notice(str(error), "error")}
+            return {self.notice: render_notice(self.page.told(error), "error")}
         return self.show(looking, filters, request)
 
     def show(self, looking: Looking, filters: RunFilter, request: gr.Request) -> Update:
@@ -99,7 +115,7 @@ class HistoryTab:
             update = self.draw(replace(looking, page=0), filters)
             choices = self.page.workspace.store.overview.choices(filters.owner)
         except DFlashAppError as error:
-            return {self.notice: render_notice(str(error), "error")}
+            return {self.notice: render_notice(self.page.told(error), "error")}
         manage = self.may_manage(request)
         update |= {widget: type(widget)(visible=manage) for widget in self.managing}
         if looking.run_id is None:
@@ -149,7 +165,7 @@ class HistoryTab:
             filters = self.own(matching, request)
             return self.draw(_turn(looking, asked), filters, count=False)
         except DFlashAppError as error:
-            return {self.notice: render_notice(str(error), "error")}
+            return {self.notice: render_notice(self.page.told(error), "error")}
 
     def on_compare(self, looking: Looking, request: gr.Request) -> Update:
         """Show the two chosen runs side by side."""
@@ -162,7 +178,7 @@ class HistoryTab:
         except ValueError:
             return {self.comparison: render_notice(texts.say("gone"), "warning")}
         except DFlashAppError as error:
-            return {self.comparison: render_notice(str(error), "error")}
+            return {self.comparison: render_notice(self.page.told(error), "error")}
         same = self._target(first.start.pair) == self._target(second.start.pair)
         return {self.comparison: render_comparison(first, second, same_target=same)}
 
@@ -172,7 +188,7 @@ class HistoryTab:
         try:
             cleared = self.draw(replace(looking, chosen=()), filters, count=False)
         except DFlashAppError as error:
-            return {self.notice: render_notice(str(error), "error")}
+            return {self.notice: render_notice(self.page.told(error), "error")}
         return {**cleared, self.comparison: ""}
 
     def on_charts(self, matching: RunFilter, request: gr.Request) -> Update:
@@ -182,7 +198,7 @@ class HistoryTab:
             runs = store.overview.page(filters, limit=MAX_CHARTED)
             left = store.count_runs(filters) - len(runs) if len(runs) == MAX_CHARTED else 0
         except DFlashAppError as error:
-            return {self.charts_notice: render_notice(str(error), "error")}
+            return {self.charts_notice: render_notice(self.page.told(error), "error")}
         told = texts.say("newest_charted", num_runs=format_count(MAX_CHARTED)) if left > 0 else ""
         return {**self._draw_charts(runs), self.charts_notice: render_notice(told)}
 
@@ -212,7 +228,8 @@ class HistoryTab:
         try:
             run = self.page.workspace.store.get_run(run_id, self.page.owner(request))
         except DFlashAppError as error:
-            return {**self.no_run(str(error)), self.looking: replace(looking, run_id=None)}
+            told = self.no_run(self.page.told(error))
+            return {**told, self.looking: replace(looking, run_id=None)}
         if run is None:
             return {**self.no_run(texts.say("gone")), self.looking: replace(looking, run_id=None)}
         return {

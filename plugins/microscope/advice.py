@@ -52,7 +52,7 @@ def name_trial(finding: Finding) -> str:
 def say_progress(trial: Trial) -> str:
     """How far a trial has come."""
     counts = {
-        half: sum(outcome.metrics.num_output_tokens for outcome in trial.halves[half])
+        half: sum(outcome.metrics.num_output_tokens or 0 for outcome in trial.halves[half])
         for half in HALVES
     }
     done = ", ".join(
@@ -102,10 +102,14 @@ def _row(trial: Trial, half: Half) -> str:
 def _say_same(trial: Trial) -> str:
     position = trial.differs_at
     if position is None:
-        count = format_count(len(trial.halves["before"][0].token_ids))
-        return words.say("tried_same", count=count)
+        num_ids = len(trial.halves["before"][0].token_ids)
+        if not num_ids:
+            return words.say("tried_same_text")
+        return words.say("tried_same", count=format_count(num_ids))
     if trial.change.field in ("thinking", "temperature"):
         return words.say("tried_other")
     if trial.start.temperature > 0:
         return words.say("tried_sampled")
+    if trial.start.on_server:
+        return words.say("tried_unequal_served")
     return words.say("tried_unequal", position=position + 1)

@@ -1,6 +1,7 @@
 """Charts of one run: how far its drafts got, and where its time went."""
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -8,6 +9,7 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from dflash_app.advisor.profile import TimedStep
+from dflash_app.events import TokensArrived
 from dflash_app.ui.charts import COLOURS, NEUTRAL, PALETTE, build_figure, explain_empty
 from dflash_app.ui.language import Texts
 
@@ -28,9 +30,9 @@ TIME_COLOURS = {"propose": PALETTE[1], "verify": PALETTE[0], "host": NEUTRAL}
 def chart_positions(run: Specimen) -> go.Figure:
     """Acceptance at each draft position, and how sure the drafter was of it."""
     figure = build_figure(*map(_texts.say, ("positions_title", "positions_x", "positions_y")))
-    survival = run.profile.survival
+    survival = run.positions
     if not survival:
-        return explain_empty(figure, _texts.say("no_drafts"))
+        return explain_empty(figure, _say_no_drafts(run))
     positions = list(range(1, len(survival) + 1))
     figure.add_bar(
         x=positions,
@@ -57,11 +59,10 @@ def chart_lengths(run: Specimen) -> go.Figure:
     """How many steps accepted 0, 1, 2, ... drafts."""
     figure = build_figure(*map(_texts.say, ("lengths_title", "lengths_x", "lengths_y")))
     counts = run.record.metrics.acceptance_histogram
-    steps = run.profile.drafting
-    if not steps:
-        return explain_empty(figure, _texts.say("no_drafts"))
+    plain = len(run.steps) - len(run.profile.drafting)
+    if not counts or (run.steps and not run.profile.drafting):
+        return explain_empty(figure, _say_no_drafts(run))
     # Steps of adaptive drafts that drafted nothing accepted nothing: they are none of these.
-    plain = len(run.steps) - len(steps)
     shown = [count - plain if index == 0 else count for index, count in enumerate(counts)]
     figure.add_bar(
         x=list(range(len(shown))),
@@ -76,10 +77,12 @@ def chart_lengths(run: Specimen) -> go.Figure:
 
 
 def chart_along(run: Specimen) -> go.Figure:
-    """Tokens that each step committed, along the reply."""
+    """Tokens that each step committed, along the reply; of a server the tokens as they arrived."""
     figure = build_figure(*map(_texts.say, ("along_title", "along_x", "along_y")))
+    if run.arrivals:
+        return _chart_arrivals(run.arrivals)
     if not run.profile.drafting:
-        return explain_empty(figure, _texts.say("no_drafts"))
+        return explain_empty(figure, _say_no_drafts(run))
     groups = _groups(list(zip(run.starts, run.steps, strict=True)))
     figure.add_bar(
         x=[group[0][0] for group in groups],
@@ -96,11 +99,34 @@ def chart_along(run: Specimen) -> go.Figure:
     return figure
 
 
+def _chart_arrivals(arrivals: Sequence[TokensArrived]) -> go.Figure:
+    """Tokens that had arrived from a server, by the time that they took."""
+    figure = build_figure(*map(_texts.say, ("arrived_title", "arrived_x", "arrived_y")))
+    if any(each.num_tokens is None for each in arrivals):
+        return explain_empty(figure, _texts.say("served"))
+    size = max(1, ceil(len(arrivals) / MAX_POINTS))
+    totals = list(accumulate(each.num_tokens or 0 for each in arrivals))
+    last = len(arrivals) - 1
+    shown = sorted({*range(0, len(arrivals), size), last})
+    figure.add_scatter(
+        x=[arrivals[index].elapsed_s for index in shown],
+        y=[totals[index] for index in shown],
+        mode="lines",
+        line={"color": COLOURS["dflash"], "shape": "hv"},
+        hovertemplate="%{x:.2f} s: %{y}<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
 def chart_time(run: Specimen) -> go.Figure:
-    """Milliseconds of a step along the reply: drafting, verifying, neither."""
+    """Milliseconds of a step along the reply: drafting, verifying, other."""
     figure = build_figure(*map(_texts.say, ("time_title", "time_x", "time_y")))
     if not run.steps:
-        return explain_empty(figure, _texts.say("no_steps"))
+        key = "no_steps" if run.profile.served is None else "served"
+        return explain_empty(figure, _texts.say(key))
     groups = _groups(list(zip(run.starts, run.steps, strict=True)))
     for part, seconds in _PARTS.items():
         figure.add_scatter(
@@ -114,6 +140,10 @@ def chart_time(run: Specimen) -> go.Figure:
         )
     figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def _say_no_drafts(run: Specimen) -> str:
+    return _texts.say("no_drafts" if run.profile.served is None else "served")
 
 
 def _groups(

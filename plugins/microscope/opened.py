@@ -63,9 +63,12 @@ def list_runs(page: Page, request: gr.Request) -> list[RunRecord]:
     return [run for run in runs if run.finish_reason not in (None, "interrupted")]
 
 
-def choices(runs: Sequence[RunRecord], chosen: int | None) -> gr.Dropdown:
-    """The dropdown's new content."""
-    return gr.Dropdown([(_name(run), run.id) for run in runs], value=chosen)
+def choices(runs: Sequence[RunRecord], chosen: RunRecord | None) -> gr.Dropdown:
+    """The dropdown's new content; the chosen run may be older than those that are listed."""
+    if chosen is None:
+        return gr.Dropdown([(_name(run), run.id) for run in runs], value=None)
+    listed = runs if chosen.id in [run.id for run in runs] else [chosen, *runs]
+    return gr.Dropdown([(_name(run), run.id) for run in listed], value=chosen.id)
 
 
 def _name(run: RunRecord) -> str:

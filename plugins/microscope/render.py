@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from dflash_app.ui.charts import mode_name
+from dflash_app.ui.charts import NEUTRAL, mode_name
 from dflash_app.ui.format import (
+    UNKNOWN,
     escape_html,
     format_count,
     format_decimal,
@@ -32,6 +33,7 @@ def render_summary(run: Specimen) -> str:
         (words.say("speed"), format_speed(metrics.decode_tok_s)),
         (words.say("acceptance"), format_decimal(metrics.mean_acceptance_length)),
         (words.say("tokens"), format_count(metrics.num_output_tokens)),
+        *_counted(run),
         (words.say("prompt"), format_excerpt(start.prompt, 160)),
     ]
     drawn = "".join(
@@ -81,10 +83,12 @@ def render_time(run: Specimen) -> str:
         "verify": sum(step.event.verify_s for step in steps),
         "host": sum(step.host_s for step in steps),
     }
+    if run.profile.served is not None:
+        parts = {"prefill": run.profile.ttft_s, "served": run.profile.decode_s}
     total_s = sum(parts.values())
     if total_s <= 0:
         return ""
-    colours = {"prefill": "#d97706", **TIME_COLOURS}
+    colours = {"prefill": "#d97706", "served": NEUTRAL, **TIME_COLOURS}
     bar = "".join(
         f'<i style="flex-grow:{seconds / total_s:.4f};background:{colours[part]}"></i>'
         for part, seconds in parts.items()
@@ -106,7 +110,25 @@ def render_empty(text: str) -> str:
     return f'<div class="scope-run empty">{escape_html(text)}</div>' if text else ""
 
 
+def _counted(run: Specimen) -> list[tuple[str, str]]:
+    """What the server told that ran it."""
+    counts = run.counts
+    if counts is None:
+        return []
+    told = {
+        "served_by": counts.source,
+        "served_steps": format_count(counts.num_steps),
+        "served_drafted": format_count(counts.num_drafted),
+        "served_accepted": format_count(counts.num_accepted),
+        "served_decode": format_duration(counts.decode_s),
+    }
+    return [(words.say(key), value) for key, value in told.items() if value != UNKNOWN]
+
+
 def _limits(run: Specimen) -> list[str]:
+    if run.profile.served is not None:
+        shared = run.record.metrics.acceptance_shared
+        return [words.say("served_run"), *([words.say("served_shared")] if shared else [])]
     told = []
     if run.texts is None:
         told.append(words.say("no_tokenizer", pair=run.record.start.pair))

@@ -10,7 +10,14 @@ from typing import Literal
 from dflash_app.advisor.profile import Profile, TimedStep, profile
 from dflash_app.drafters.token_texts import TokenTexts
 from dflash_app.errors import LoadError, RegistryError
-from dflash_app.events import DecodeEvent, PrefillDone, StepDone
+from dflash_app.events import (
+    DecodeEvent,
+    PrefillDone,
+    ServerCounts,
+    StepDone,
+    TokensArrived,
+    token_ids_of,
+)
 from dflash_app.hub.cache import pair_state
 from dflash_app.store.records import RunRecord
 from dflash_app.workspace import Workspace
@@ -45,6 +52,8 @@ class Specimen:
         profile: of its steps.
         token_ids: everything it put out.
         starts: for each step, how many tokens were out before it.
+        arrivals: what a server sent, and when; empty of our own engine's.
+        counts: what the server told that ran it; None of our own engine's, and where nothing was.
         texts: of the pair's tokenizer; None where it is not on this machine.
     """
 
@@ -52,12 +61,19 @@ class Specimen:
     profile: Profile
     token_ids: tuple[int, ...]
     starts: tuple[int, ...]
+    arrivals: tuple[TokensArrived, ...]
+    counts: ServerCounts | None
     texts: TokenTexts | None
 
     @property
     def steps(self) -> tuple[TimedStep, ...]:
         """Its steps."""
         return self.profile.steps
+
+    @property
+    def positions(self) -> tuple[float, ...]:
+        """For each draft position, share of the steps that accepted it."""
+        return self.profile.survival or self.record.metrics.acceptance_by_position
 
     @property
     def has_confidences(self) -> bool:
@@ -112,13 +128,15 @@ def open_specimen(
     """Put a run under the microscope; its models need not be loaded, nor even be here."""
     steps = [event for event in events if isinstance(event, StepDone)]
     prefill = next((event for event in events if isinstance(event, PrefillDone)), None)
-    first = () if prefill is None else (prefill.token_id,)
-    ends = accumulate((len(step.token_ids) for step in steps), initial=len(first))
+    num_first = 0 if prefill is None else 1
+    ends = accumulate((len(step.token_ids) for step in steps), initial=num_first)
     return Specimen(
         record=record,
         profile=profile(events),
-        token_ids=(*first, *(token_id for step in steps for token_id in step.token_ids)),
+        token_ids=tuple(token_id for event in events for token_id in token_ids_of(event)),
         starts=tuple(ends)[:-1],
+        arrivals=tuple(event for event in events if isinstance(event, TokensArrived)),
+        counts=next((event for event in events if isinstance(event, ServerCounts)), None),
         texts=_texts_of(workspace, record.start.pair),
     )
 

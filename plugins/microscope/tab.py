@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import gradio as gr
+from gradio.context import Context
 
 from dflash_app.advisor.finding import Change, Finding
 from dflash_app.errors import DFlashAppError
@@ -29,6 +30,13 @@ CHARTS = {
     "time": chart_time,
 }
 _KEYS = Path(__file__).with_name("keys.js").read_text(encoding="utf-8")
+_LINKS = Path(__file__).with_name("links.js").read_text(encoding="utf-8")
+_WANTED = """(opened) => {
+    const run = window.microscopeRun ?? null;
+    window.microscopeRun = null;
+    return [opened, run];
+}"""
+"""Adds the run that a link leads to, see links.js."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +76,25 @@ class MicroscopeTab:
             self.block, self.time, *self.charts, self.plots, self.headline, *widgets, self.tried,
         ]  # fmt: skip
 
-    def on_show(self, opened: Opened | None, request: gr.Request) -> Update:
-        """List the newest runs; open the newest where none is open."""
+    def on_show(self, opened: Opened | None, wanted: float | None, request: gr.Request) -> Update:
+        """List the newest runs, and open one where none is open.
+
+        Args:
+            opened: what is open.
+            wanted: the run that a link leads to; None opens the newest.
+            request: who asks.
+        """
         try:
             runs = list_runs(self.page, request)
         except DFlashAppError as error:
-            return {self.notice: render_notice(str(error), "error")}
-        if not runs:
+            return {self.notice: render_notice(self.page.told(error), "error")}
+        if wanted is None and opened is not None:
+            return {self.chosen: choices(runs, opened.run.record)}
+        if wanted is None and not runs:
             return {**self.nothing(words.say("no_runs")), self.chosen: choices([], None)}
-        if opened is not None:
-            return {self.chosen: choices(runs, opened.run.record.id)}
-        return {**self.on_open(runs[0].id, request), self.chosen: choices(runs, runs[0].id)}
+        update = self.on_open(runs[0].id if wanted is None else int(wanted), request)
+        shown = update[self.opened]
+        return {**update, self.chosen: choices(runs, shown.run.record if shown else None)}
 
     def on_open(self, run_id: int | str | None, request: gr.Request) -> Update:
         """Put a run under the microscope."""
@@ -87,7 +103,7 @@ class MicroscopeTab:
         try:
             opened = open_run(self.page, int(run_id), request)
         except DFlashAppError as error:
-            return self.nothing(str(error))
+            return self.nothing(self.page.told(error))
         run, found = opened.run, opened.diagnosis
         update: Update = {
             self.opened: opened,
@@ -95,7 +111,7 @@ class MicroscopeTab:
             self.summary: render_summary(run),
             self.time: render_time(run),
             self.headline: render_headline(found),
-            self.plots: gr.Column(visible=bool(run.steps)),
+            self.plots: gr.Column(visible=bool(run.steps or run.arrivals)),
             self.tried: "",
             **{plot: draw(run) for plot, draw in zip(self.charts, CHARTS.values(), strict=True)},
             **self._findings(opened),
@@ -237,11 +253,13 @@ def _connect(tab: MicroscopeTab, *buttons: gr.Button) -> None:
     refresh, back, forward, stop = buttons
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     last: dict[str, Any] = quiet | {"trigger_mode": "always_last", "concurrency_limit": None}
-    gr.on(
-        [tab.page.tab.select, refresh.click], tab.on_show, inputs=tab.opened, outputs=tab.shown,
-        **quiet,
-    )  # fmt: skip
+    wanted = gr.Number(visible="hidden")
+    listed: dict[str, Any] = {"inputs": [tab.opened, wanted], "outputs": tab.shown, **quiet}
+    tab.page.tab.select(tab.on_show, js=_WANTED, **listed)
+    refresh.click(tab.on_show, **listed)
     tab.page.tab.select(None, js=_KEYS, **quiet)
+    blocks: Any = Context.root_block
+    blocks.load(None, js=_LINKS, **quiet)
     tab.chosen.input(
         tab.on_open, tab.chosen, tab.shown, show_progress="minimal", api_visibility="private"
     )

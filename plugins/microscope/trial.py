@@ -10,7 +10,7 @@ from typing import Literal
 from dflash_app.advisor.again import options_of, request_of, source_of
 from dflash_app.advisor.finding import Change
 from dflash_app.engine.protocol import LoadedPair
-from dflash_app.events import DecodeEvent, Finished, PrefillDone, StepDone
+from dflash_app.events import DecodeEvent, Finished, TextDelta, token_ids_of
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.race import RaceLane, warm_up
 from dflash_app.session import closable
@@ -44,13 +44,12 @@ class Outcome:
     @property
     def token_ids(self) -> list[int]:
         """What it put out so far."""
-        ids: list[int] = []
-        for event in self.events:
-            if isinstance(event, PrefillDone):
-                ids.append(event.token_id)
-            elif isinstance(event, StepDone):
-                ids.extend(event.token_ids)
-        return ids
+        return [token_id for event in self.events for token_id in token_ids_of(event)]
+
+    @property
+    def text(self) -> str:
+        """The same as text."""
+        return "".join(event.text for event in self.events if isinstance(event, TextDelta))
 
     @property
     def whole(self) -> bool:
@@ -112,8 +111,13 @@ class Trial:
 
     @property
     def differs_at(self) -> int | None:
-        """Index of the first token that differs, or that only one half has; None for none."""
-        before, after = (self.halves[half][0].token_ids for half in HALVES)
+        """Index of the first token that differs, or that only one half has; None for none.
+
+        Of a server that does not tell its tokens, of the first character.
+        """
+        firsts = [self.halves[half][0] for half in HALVES]
+        told = all(each.token_ids for each in firsts)
+        before, after = (each.token_ids if told else each.text for each in firsts)
         for index, (one, other) in enumerate(zip(before, after, strict=False)):
             if one != other:
                 return index
@@ -158,7 +162,7 @@ class Trial:
     def _load(self, workspace: Workspace, change: Change | None) -> LoadedPair:
         start = self.start
         options = options_of(start, page_threads(), change)
-        if workspace.state(start.pair).drafter_dir is None:
+        if not start.on_server and workspace.state(start.pair).drafter_dir is None:
             options = replace(options, drafter=False)
         known = workspace.backends_for(start.pair)
         return workspace.loaded(

@@ -101,7 +101,7 @@ def test_dear_verification_says_how_often_a_draft_must_stand_to_pay() -> None:
 def test_the_drafters_share_is_told_from_a_tenth_on() -> None:
     found = costs.drafting(case(steps(repeated([3], 20), propose_s=0.002, verify_s=0.008)))
     assert found is not None
-    assert found.figures == {"share": pytest.approx(0.2), "propose_ms": pytest.approx(2)}
+    assert found.figures == {"share": pytest.approx(0.04 / 0.21), "propose_ms": pytest.approx(2)}
     assert found.lost_s == pytest.approx(0.04)
     assert costs.drafting(case(steps(repeated([3], 20), propose_s=0.0005))) is None
     assert costs.drafting(case(steps(repeated([-1], 20)))) is None
@@ -110,7 +110,7 @@ def test_the_drafters_share_is_told_from_a_tenth_on() -> None:
 def test_time_that_is_neither_drafting_nor_verifying_is_told_from_a_tenth_on() -> None:
     found = costs.host(case(steps(repeated([3], 20), host_s=0.005)))
     assert found is not None
-    assert found.figures["share"] == pytest.approx(1 / 3)
+    assert found.figures["share"] == pytest.approx(0.1 / 0.31)
     assert found.figures["host_ms"] == pytest.approx(5)
     assert found.lost_s == pytest.approx(0.1)
     assert costs.host(case(steps(repeated([3], 20), host_s=0.0005))) is None

@@ -1,5 +1,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import pytest
 
 from dflash_app.advisor.diagnose import bfloat16_units, diagnose, judge
 from dflash_app.advisor.finding import Change
+from dflash_app.advisor.say import say_headline
 from dflash_app.errors import StoreError
-from dflash_app.events import DecodeEvent
+from dflash_app.events import DecodeEvent, Finished, ServerCounts, TokensArrived
 from dflash_app.metrics import summarize
 from dflash_app.registry.load import Registry, load_registry
 from dflash_app.store.runs import Store
@@ -75,23 +77,27 @@ def test_findings_stand_by_what_they_cost_and_unknown_ones_last(
     assert found.findings[-1].key == "slow_path"
 
 
-def test_a_plain_step_is_that_of_the_same_race_else_prompt_else_newest(
+def test_a_plain_step_is_that_of_the_same_race_else_of_the_same_moment(
     store: Store, registry: Registry
 ) -> None:
-    other = ({"role": "user", "content": "Another prompt"},)
-    raced = add(store, plain_steps(0.002), **PLAIN, group_id="g", source="race")
-    asked = add(store, plain_steps(0.004), **PLAIN)
-    newest = add(store, plain_steps(0.008), **PLAIN, messages=other)
+    def plain_run(seconds: float, minutes: int, **asked: Any) -> int:
+        began = START.started_at + timedelta(minutes=minutes)
+        return add(store, plain_steps(seconds), **PLAIN, started_at=began, **asked)
 
-    def told(**started: Any) -> tuple[float, int | None]:
-        plain = diagnose(store, registry, add(store, DFLASH, **started)).case.plain
+    def told(minutes: int, **asked: Any) -> tuple[float, int | None]:
+        began = START.started_at + timedelta(minutes=minutes)
+        run_id = add(store, DFLASH, started_at=began, **asked)
+        plain = diagnose(store, registry, run_id).case.plain
         assert plain is not None
         return plain.step_s, plain.run_id
 
-    assert told(group_id="g", source="race") == (pytest.approx(0.002), raced)
-    assert told() == (pytest.approx(0.003), asked)  # both runs of its prompt
-    strange = ({"role": "user", "content": "Never asked"},)
-    assert told(messages=strange) == (pytest.approx(0.014 / 3), newest)
+    raced = plain_run(0.002, 0, group_id="g", source="race")
+    early = plain_run(0.004, 20)
+    busy = plain_run(0.040, 500)
+    assert told(501, group_id="g", source="race") == (pytest.approx(0.002), raced)
+    assert told(15) == (pytest.approx(0.003), early), "the mean of the two of its half hour"
+    assert told(499) == (pytest.approx(0.040), busy)
+    assert told(200) == (pytest.approx(0.004), early), "the nearest alone where none is near"
 
 
 @pytest.mark.parametrize(
@@ -219,3 +225,64 @@ def test_a_processor_says_whether_it_multiplies_in_bfloat16(
     path.write_text(text)
     assert bfloat16_units(path) is told
     assert bfloat16_units(tmp_path / "absent") is None
+
+
+SERVED = {"backend": "remote", "device": "gpu-box:8000", "dtype": "server", "path": "vLLM 0.32.0",
+          "policy": None, "block_size": None, "trained_block_size": None}  # fmt: skip
+
+
+def served(chunk: int, accepted: int | None = None, **counted: Any) -> list[DecodeEvent]:
+    """Twenty arrivals of `chunk` tokens, 0.1 s apart, after half a second; seven drafts a step."""
+    events: list[DecodeEvent] = [
+        TokensArrived(chunk, (9,) * chunk, 0.5 + 0.1 * index) for index in range(21)
+    ]
+    if accepted is not None:
+        by_position = (accepted, *(0,) * 6)
+        events.append(
+            ServerCounts(
+                "vLLM, this request",
+                num_prompt_tokens=20,
+                num_steps=20,
+                num_drafted=140,
+                num_accepted=accepted,
+                accepted_by_position=by_position,
+                **counted,
+            )
+        )
+    return [*events, Finished("stop", 2.6)]
+
+
+def test_a_run_on_a_server_is_told_by_its_sums_and_rules_about_steps_are_silent(
+    store: Store, registry: Registry
+) -> None:
+    plain = add(store, served(1), **{**PLAIN, **SERVED})
+    found = diagnose(store, registry, add(store, served(2, accepted=20), **SERVED))
+    figures = {each.key: each.figures for each in found.headline}
+    assert list(figures) == ["served", "served_length", "served_speedup"]
+    assert figures["served"]["speed"] == pytest.approx(20)
+    assert figures["served_length"] == {"length": 2.0, "steps": 20}
+    assert figures["served_speedup"]["speedup"] == pytest.approx(2)
+    assert figures["served_speedup"]["run"] == plain
+    assert {each.key for each in found.findings} == {"refused"}
+    assert all(say_headline(found))
+
+
+def test_rules_that_need_no_steps_speak_of_servers_too(store: Store, registry: Registry) -> None:
+    add(store, served(6, accepted=100), **SERVED)
+    add(store, served(6, accepted=100), **SERVED)
+    warm = add(store, served(2, accepted=20), **SERVED, temperature=1.0)
+    keys = {each.key: each for each in diagnose(store, registry, warm).findings}
+    assert keys["temperature"].gain == pytest.approx(3)
+    slow = [TokensArrived(1, (1,), 3.0), *served(1, accepted=0)[1:]]
+    assert "prefill" in {
+        each.key for each in diagnose(store, registry, add(store, slow, **SERVED)).findings
+    }
+
+
+def test_a_server_that_counts_nothing_leaves_little_to_explain(
+    store: Store, registry: Registry
+) -> None:
+    silent = [TokensArrived(None, (), 0.5), TokensArrived(None, (), 1.0), Finished("stop", 1.0)]
+    found = diagnose(store, registry, add(store, silent, **SERVED))
+    assert [each.key for each in found.headline] == ["served_uncounted"]
+    assert found.hint() is None

@@ -1,7 +1,7 @@
 import pytest
 
 from dflash_app.advisor.profile import profile
-from dflash_app.events import Finished
+from dflash_app.events import DecodeEvent, Finished, ServerCounts, TokensArrived
 from dflash_app.metrics import summarize
 from tests.advisor.cases import repeated, steps
 
@@ -56,3 +56,34 @@ def test_a_run_without_prefill_has_no_steps() -> None:
     assert (found.steps, found.width, found.survival) == ((), 0, ())
     assert found.acceptance_length == 1
     assert profile(steps([])).block is None
+
+
+def served(counts: ServerCounts | None, num_chunks: int = 5) -> list[DecodeEvent]:
+    events: list[DecodeEvent] = [
+        TokensArrived(4, (1, 2, 3, 4), 1.0 + 0.5 * index) for index in range(num_chunks)
+    ]
+    return [*events, *([counts] if counts else []), Finished("stop", 4.0)]
+
+
+def test_a_run_on_a_server_is_its_sums_as_its_steps_are_not_told() -> None:
+    counts = ServerCounts(
+        "SGLang", num_steps=10, num_drafted=40, num_accepted=15, accepted_by_position=(8, 5, 2, 0)
+    )
+    found = profile(served(counts))
+    assert (found.steps, found.drafting, found.block, found.plain) == ((), [], None, None)
+    assert (found.ttft_s, found.decode_s, found.num_tokens) == (1.0, 2.0, 16)
+    assert (found.num_drafting, found.mean_drafted, found.drafting_s) == (10, 4, 2.0)
+    assert (found.width, found.survival) == (4, (0.8, 0.5, 0.2, 0.0))
+    assert found.acceptance_length == 2.5
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [None, ServerCounts("x"), ServerCounts("x", shared=True, num_steps=10, num_accepted=5)],
+)
+def test_what_others_may_have_counted_into_tells_nothing_of_this_run(
+    counts: ServerCounts | None,
+) -> None:
+    found = profile(served(counts))
+    assert (found.num_drafting, found.survival, found.acceptance_length) == (0, (), 1)
+    assert found.decode_s == 2.0

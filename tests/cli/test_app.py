@@ -91,3 +91,14 @@ def test_reader_that_left_is_no_error_message(root: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=120) == 1
+
+
+@pytest.mark.parametrize("group", ["runs", "pairs", "hub", "servers"])
+def test_ls_and_list_are_the_same_everywhere(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = []
+    for word in ("ls", "list"):
+        assert main([group, word, "--json"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] != ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dflash_app.backends.mlx.backend import MlxBackend
 from dflash_app.backends.torch.families import ROLLBACK_KINDS
 from dflash_app.cli import doctor as doctor_module
 from dflash_app.cli import main
@@ -43,6 +44,21 @@ def test_table_marks_what_is_wrong(settings: Settings, capsys: Capture) -> None:
     assert main(["doctor"]) == 1
     wrong = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WRONG")]
     assert any("dflash_plugins.broken" in line and "no_such_thing" in line for line in wrong)
+
+
+def test_what_is_optional_and_not_here_is_no_ok_and_servers_are_not_ready_here(
+    settings: Settings, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MlxBackend, "unavailable_reason", lambda self: "MLX is not installed.")
+    settings.user_registry.write_text(
+        "pairs:\n"
+        "  - {name: box, title: Box, family: qwen3, backends: [remote], drafter: null,\n"
+        "     target: {server: 'http://gpu-box:8000/v1', model: m}}\n"
+    )
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if " backend mlx " in line] == ["-"]
+    assert any(line.endswith(" known, 1 ready here, 1 on servers") for line in lines)
 
 
 def test_bad_registry_row_and_unusable_run_log_are_found(

@@ -112,6 +112,7 @@ def test_compare_tells_speedup_and_that_outputs_are_identical(play: Play, capsys
     assert [run["mode"] for run in printed["runs"]] == ["ar", "dflash"]
     assert [run["text"] for run in printed["runs"]] == ["bcde", "bcde"]
     assert printed["speedup"] == pytest.approx(3.0)
+    assert printed["runs"][1]["end_to_end_speedup"] == pytest.approx(1.25 / 0.75)
     assert printed["verdict"]["identical"] is True
 
 
@@ -133,7 +134,8 @@ def test_compare_shows_both_texts_where_they_differ(play: Play, capsys: Capture)
     assert generate("--compare") == 0
     captured = capsys.readouterr()
     assert captured.out == "bcdf\n\nPlain decoding wrote instead:\nbcde\n"
-    assert "DFlash decodes 3.00 times as fast. The outputs differ from token 4" in captured.err
+    fast = "DFlash decodes 3.0 times as fast (1.7 with the prompt), in one run. "
+    assert f"{fast}The outputs differ from token 4" in captured.err
     assert "Ran on cpu, float32, static cache." in captured.err
 
 

@@ -218,7 +218,7 @@ def test_why_tells_the_runs_figures_and_what_limits_it(settings: Settings, capsy
     told = capsys.readouterr().out
     assert told.startswith("10 tok/s: a step commits 2.00 tokens and takes 200 ms (100 drafting")
     assert "1. Drafts are refused: of 4 a step the target takes 1.00." in told
-    assert "The drafter itself takes 50% of the time, 100 ms a block." in told
+    assert "The drafter itself takes 44% of the time, 100 ms a block." in told
     assert main(["runs", "why", str(run_id), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["run"] == run_id

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from dflash_app.metrics import RunMetrics
 from dflash_app.store.records import RunStart
 from dflash_app.store.runs import Store
+from dflash_app.ui.tabs.chat import EXAMPLE_PROMPTS
 from tests.e2e.conftest import OpenTab
 from tests.e2e.running_app import RunningApp, choose, free_port, open_page, send, start_app
 from tests.e2e.test_page import ENDED, ENDLESS, choose_tiny, set_limit
@@ -40,14 +41,12 @@ def keep_reply(home: Path, prompt: str, reply: str) -> None:
     """Put a conversation into the app's store, as if a model had said this."""
     with Store(home / "runs.db") as store:
         chat_id = store.chats.create(None)
-        position = store.chats.begin_reply(chat_id, None, 0, prompt)
-        assert position is not None
+        asked_at = store.chats.begin_reply(chat_id, None, 0, prompt)
+        assert asked_at is not None
         asked = ({"role": "user", "content": prompt},)
         start = RunStart("chat", "tiny", "torch", "cpu", "float32", "ar", asked)
         run_id = store.start_run(start)
-        chat = store.chats.load(chat_id, None)
-        assert chat is not None
-        store.chats.link_run(chat_id, position, run_id, chat.turns[0].created_at)
+        store.chats.link_run(chat_id, run_id, asked_at)
         store.finish_run(run_id, "stop", output=reply, token_ids=[], metrics=RunMetrics())
 
 
@@ -96,13 +95,28 @@ def test_conversations_are_found_renamed_downloaded_and_deleted(page: Page) -> N
     with page.expect_download() as download:
         page.locator("#chat-json").click()
     assert json.loads(download.value.path().read_text(encoding="utf-8"))["title"] == "Striped ones"
+    before = page.locator("#chat-delete").bounding_box()
     page.locator("#chat-delete").click()
     expect(page.locator("#chat-question")).to_contain_text("Striped ones")
+    assert page.locator("#chat-keep").bounding_box() == before  # a second click there keeps it
     page.locator("#chat-confirm").click()
     expect(page.locator("#chat-notice")).to_contain_text("is deleted")
     expect(page.locator("#chat-list label", has_text="Striped ones")).to_have_count(0)
     search.fill("")
     expect(page.locator("#chat-list label", has_text="ostriches")).to_have_count(1)
+
+
+def test_an_example_is_answered_and_the_heading_tells_changed_settings(page: Page) -> None:
+    page.locator("#chat-log").get_by_text(EXAMPLE_PROMPTS[0]).click()
+    expect(page.locator("#chat-log .user")).to_contain_text(EXAMPLE_PROMPTS[0])
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    set_limit(page, "chat", 1_200)
+    heading = page.locator("#chat-settings > button")
+    expect(heading).to_contain_text("Sampling and limits: 1,200 tokens")
+    answered(page, "And 28?")
+    page.reload()
+    expect(page.locator("#chat-log .user")).to_have_count(2)
+    expect(heading).to_contain_text("Sampling and limits: 1,200 tokens")
 
 
 def test_nothing_in_a_reply_loads_runs_or_draws(open_browser_tab: OpenTab, app: RunningApp) -> None:

@@ -68,10 +68,9 @@ def look_for(page: Page, text: str) -> None:
     open_tab(page, "History")
     table = page.locator("#history-table")
     expect(table).to_contain_text(OTHER)
-    box = page.locator(TEXT_BOX)
-    box.fill(text)
-    box.press("Enter")
+    page.locator(TEXT_BOX).press_sequentially(text)  # no Enter
     expect(table).not_to_contain_text(OTHER)
+    expect(table).to_contain_text(f"of {NUM_RUNS} runs")
 
 
 def test_runs_are_sorted_compared_exported_and_deleted(page: Page, seeded: str) -> None:
@@ -103,9 +102,15 @@ def test_runs_are_sorted_compared_exported_and_deleted(page: Page, seeded: str) 
     found = json.loads(download.value.path().read_text(encoding="utf-8"))
     assert [run["metrics"]["decode_tok_s"] for run in found] == [64.0, 5.0]
 
-    page.locator(TEXT_BOX).fill("")  # no Enter: the table still shows what was looked for
-    page.locator("#history-delete-matching").click()
-    expect(page.locator("#history-question")).to_contain_text(f"Delete all {NUM_RUNS} ended runs")
+    page.locator("#history-delete-matching").dblclick()
+    question = page.locator("#history-question")
+    expect(question).to_contain_text(f"Delete all {NUM_RUNS} ended runs")
+    expect(question).to_contain_text(f"text contains '{seeded}'")
+    asked = page.locator("#history-delete-matching").bounding_box()
+    confirm = page.locator("#history-confirm").bounding_box()
+    assert asked is not None
+    assert confirm is not None
+    assert confirm["x"] > asked["x"] + asked["width"] or confirm["y"] > asked["y"] + asked["height"]
     page.locator("#history-confirm").click()
     expect(page.locator("#history-question")).to_contain_text(f"Deleted runs: {NUM_RUNS}.")
     expect(page.locator("#history-notice")).to_contain_text(re.compile("No run (matches|yet)"))

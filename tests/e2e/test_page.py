@@ -151,10 +151,13 @@ def test_an_empty_prompt_is_refused_kindly(page: Page) -> None:
 def test_a_pair_that_is_not_here_is_listed_and_explained(page: Page) -> None:
     choose(page, "pair", "Qwen3 8B")
     expect(page.locator("#pair-facts")).to_contain_text("needs download")
-    expect(page.locator("#pair-facts")).to_contain_text("dflash-app hub pull qwen3-8b")
     send(page, "Keep this text")
-    expect(page.locator("#chat-notice")).to_contain_text("dflash-app hub pull")
+    command = page.locator("code", has_text="dflash-app hub pull qwen3-8b")
+    expect(page.locator("#chat-notice").locator(command)).to_be_visible()
     expect(page.locator("#chat-prompt textarea")).to_have_value("Keep this text")
+    page.locator("#pair-facts .open-hub").click()
+    expect(page.locator("#hub-detail h2")).to_contain_text("Qwen3 8B")
+    expect(page.locator("#hub-download")).to_be_visible()
 
 
 def test_a_second_browser_tab_waits_for_the_device(open_browser_tab: OpenTab) -> None:

@@ -1,10 +1,12 @@
 """Two visitors of one public page: each sees, and finds again, only what is their own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from dflash_app.store.runs import Store
 from tests.e2e.running_app import RunningApp, newest_run, open_page, open_tab, send, start_app
 
 SECRET = "How many positive whole-number divisors does 196 have?"
@@ -57,3 +59,20 @@ def test_a_visitor_is_offered_nothing_that_would_touch_the_machine(
         expect(page.locator(hidden)).to_be_hidden()
     assert str(public_app.home) not in page.content()
     page.context.close()
+
+
+def test_a_space_that_is_stopped_leaves_all_of_its_log_in_the_bucket(
+    browser: Browser, tmp_path: Path
+) -> None:
+    home, bucket = tmp_path / "home", tmp_path / "bucket"
+    home.mkdir()
+    bucket.mkdir()
+    with start_app(home, DFLASH_APP_PUBLIC="1", DFLASH_APP_BUCKET=str(bucket)) as app:
+        page = visit(browser, app)
+        send(page, SECRET)
+        expect(page.locator("#chat-status")).to_contain_text("Finished")
+        page.context.close()
+        assert not (bucket / "runs.db").exists()  # it was not yet time for a copy
+    with Store(bucket / "runs.db") as copy:
+        (run,) = copy.list_runs()
+    assert (run.start.prompt, run.finish_reason) == (SECRET, "stop")

@@ -56,10 +56,18 @@ def test_three_lanes_race_and_leave_a_card_and_a_command(
         assert (picture.format, picture.width) == ("PNG", 1200)
 
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=app.url)
-    page.get_by_role("button", name="Copy as command").click()
+    copy = page.locator("#race-command button")
+    expect(copy).to_have_text("Copy as command")
+    copy.click()
+    expect(copy).to_have_text("Copied")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith("dflash-app generate --compare --pair embedded")
     assert copied.endswith(f"--lane dflash,precision=bfloat16,block=8 -- '{QUESTION}'")
+    expect(copy).to_have_text("Copy as command")
+
+    expect(first).to_contain_text("with the prompt")
+    page.locator(".lane").nth(1).locator(".run-link").click()
+    expect(page.locator("#microscope-step")).to_contain_text("Block 1 of")
 
 
 def test_the_lanes_boxes_follow_the_pair(page: Page, app: RunningApp) -> None:

@@ -143,7 +143,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._file(
                 hub.repos["/".join(parts[1:3])].commits[parts[3]]["/".join(parts[4:])]
             )
-        if path.startswith("/api/models/"):
+        if parts[0] == "datasets":
+            parts = parts[1:]
+        if path.startswith(("/api/models/", "/api/datasets/")):
             return self._api("/".join(parts[2:4]), parts[4:], query)
         if len(parts) > 4 and parts[2] == "resolve":
             return self._resolve("/".join(parts[:2]), parts[3], "/".join(parts[4:]))

@@ -98,8 +98,17 @@ def test_without_an_answer_the_registrys_sizes_are_used_and_the_reason_is_told(
     assert offline.reason == "org/target is not here, and the hub was not asked."
     assert len(server.requests) == requests
     nothing = pair.model_copy(update={"target": ModelRef(repo="org/target")})
-    with pytest.raises(HubError, match="has no size of pair 'p' either"):
+    with pytest.raises(HubError, match="registry does not tell the size of pair 'p'"):
         fit_pair(nothing, [ROOMY], online=False)
+
+
+def test_a_target_of_unknown_size_is_estimated_by_its_name_and_marked(pair: Pair) -> None:
+    target = ModelRef(repo="org/target-4B")
+    found = fit_pair(pair.model_copy(update={"target": target}), [ROOMY], online=False)
+    assert (found.source, found.download_bytes) == ("its name", None)
+    assert all(fit.by_name and fit.longest_context is None for fit in found.fits)
+    drafter_bytes = pair.drafter.size_bytes if pair.drafter else None
+    assert found.fits[0].needed_bytes == 8 * 10**9 + (drafter_bytes or 0)
 
 
 def test_the_command_tells_verdicts_and_the_arithmetic(

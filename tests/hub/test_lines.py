@@ -3,6 +3,7 @@
 import pytest
 
 from dflash_app.hub.lines import compose, find_lines, key_of, quantization_by_name
+from dflash_app.registry.custom import new_pair, read_server
 from dflash_app.registry.pair import ModelRef, Pair
 
 
@@ -75,3 +76,14 @@ def test_its_name_depends_on_the_two_places_alone_and_is_always_allowed() -> Non
     assert compose(row("t", f"p/{'T' * 90}", "d/1"), drafter).name != name
     with pytest.raises(ValueError, match="has no drafter"):
         compose(target, row("n", "o/N"))
+
+
+def test_servers_share_no_drafter_with_anybody() -> None:
+    ref = read_server("http://gpu-box/v1", "o/A")
+    other = read_server("http://gpu-box:8001/v1", "o/A")
+    served = new_pair("served", ref, other).model_copy(update={"trained_for": "o/A"})
+    rows = [row("a", "o/A", "d/a"), served, new_pair("plain", other, None)]
+    lines = find_lines(rows)
+    assert [each.name for each in lines["o/A"]] == ["a"]
+    assert [each.name for each in lines[ref.source]] == ["served"]
+    assert [each.name for each in lines[other.source]] == ["plain"]

@@ -1,11 +1,13 @@
 """The recommendation follows from what fits and what is published, and says both."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dflash_app.cli import main
+from dflash_app.cli.hub_text import advice_as_json
 from dflash_app.hub.fit import Device, Fit, PairFit
 from dflash_app.hub.hub import Standing, Status
 from dflash_app.hub.published import USES
@@ -120,6 +122,20 @@ def test_what_cannot_be_used_is_left_out_with_its_own_reason() -> None:
     assert told[:3] == [(each, f"{each}!") for each in causes]
     assert told[3][1].startswith("Its download of 1.0 GB does not fit the disk")
     assert told[4][0] == "size not known"
+
+
+def test_a_size_by_its_name_is_marked() -> None:
+    rows = [pair("small", 5.0), pair("huge", 5.0)]
+    known = {"small": fit("small"), "huge": fit("huge", needed_gb=500)}
+    fits: dict[str, PairFit | str] = {
+        name: replace(each, fits=tuple(replace(fit, by_name=True) for fit in each.fits))
+        for name, each in known.items()
+    }
+    advice = recommend([stands(row) for row in rows], fits, "code", [H200])
+    assert "needs 10.0 GB, by its name and without caches, of the 20.0" in advice.ranked[0].reason
+    assert "needs 125.0 GB, by its name and without caches, in nf4" in advice.left_out[0].reason
+    (told,) = json.loads(json.dumps(advice_as_json(advice)["ranked"]))
+    assert (told["by_name"], told["published"]["results"][0]["speedup"]) == (True, 5.0)
 
 
 def test_a_precision_below_that_of_the_figures_is_said() -> None:

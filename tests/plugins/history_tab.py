@@ -33,6 +33,7 @@ class History:
         matching: the filter that its table was last shown with.
         asked: what a deletion asks about.
         shown: the newest value of each element.
+        boxes: what the boxes above the table say by now.
     """
 
     def __init__(self, workspace: Workspace, *, local: bool = True) -> None:
@@ -42,13 +43,15 @@ class History:
         self.matching = RunFilter()
         self.asked: Any = None
         self.shown: dict[str, Any] = {}
+        self.boxes = values({})
 
     @cached_property
     def blocks(self) -> gr.Blocks:
         return build_page(self.workspace, LiveRuns(), local_folders=self._local)
 
     def show(self, **filters: str) -> dict[str, Any]:
-        return self.call("HistoryTab.on_show", self.looking, visitor(), *values(filters))
+        self.boxes = values(filters)
+        return self.call("HistoryTab.on_show", self.looking, visitor(), *self.boxes)
 
     def rows(self, **filters: str) -> list[int]:
         """Numbers of the runs on the table's page, from its top."""

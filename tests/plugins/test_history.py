@@ -31,6 +31,7 @@ def test_filters_narrow_the_table(history: History) -> None:
     day = {"started_at": datetime(2026, 5, 2, 12, tzinfo=UTC), "backend": "mlx", "task": "GSM8K"}
     history.workspace.store.start_run(replace(start, **day))
     assert history.rows(mode="dflash") == [2]
+    assert "<span>1 run</span>" in history.shown["history-table"]
     assert history.rows(text="BOLD") == [4, 3]
     assert history.rows(source="race") == [2, 1]
     assert history.rows(end="running", backend="mlx", task="GSM8K") == [4]

@@ -32,6 +32,9 @@ def test_figures_stand_beside_their_ratio_the_older_run_first(history: History) 
     row = re.search(r"Speed, decoding</th>(.*?)</tr>", drawn)
     assert row is not None
     assert re.findall(r">([^<]+)</td>", row[1]) == ["4.0 tok/s", "12.0 tok/s", "3.00×"]
+    drafting = re.search(r"Drafting</th>(.*?)</tr>", drawn)
+    assert drafting is not None
+    assert drafting[1].endswith('<td class="number">–</td>'), "one of them drafted nothing"
     assert drawn.index("Run 1") < drawn.index("Run 2")
     assert "The outputs are identical: 7 tokens." in drawn
 

@@ -8,7 +8,7 @@ from dflash_app.errors import StoreLocked
 from dflash_app.metrics import RunMetrics
 from dflash_app.store.overview import Overview
 from dflash_app.store.runs import Store
-from tests.plugins.history_tab import History, add_run, history, owned_by
+from tests.plugins.history_tab import History, add_run, history, owned_by, values
 from tests.ui.stage import visitor
 
 __all__ = ["history"]
@@ -18,13 +18,15 @@ def ask(history: History, what: str, **filters: str) -> str:
     """Press a button that deletes; returns the question."""
     if filters:
         history.show(**filters)
-    seen = history.matching if what == "matching" else history.looking
-    return str(history.call(f"Deletion.on_ask_{what}", seen, visitor())["history-question"])
+    seen = [history.looking, visitor()]
+    if what == "matching":
+        seen = [history.matching, visitor(), *history.boxes]
+    return str(history.call(f"RunDeletion.on_ask_{what}", *seen)["history-question"])
 
 
 def confirm(history: History) -> str:
     shown = history.call(
-        "Deletion.on_confirm", history.asked, history.looking, history.matching, visitor()
+        "RunDeletion.on_confirm", history.asked, history.looking, history.matching, visitor()
     )
     return str(shown["history-question"])
 
@@ -45,7 +47,7 @@ def test_a_run_is_deleted_only_after_asking(history: History) -> None:
 def test_keeping_deletes_nothing_and_forgets_the_question(history: History) -> None:
     history.act(open=3)
     ask(history, "run")
-    history.call("Deletion.on_keep")
+    history.call("RunDeletion.on_keep")
     assert history.asked is None
     assert history.shown["history-question"] == ""
     assert "only for people of this machine" in confirm(history)
@@ -67,7 +69,7 @@ def test_ticked_runs_of_several_pages_are_counted_and_deleted(history: History) 
 
 
 def test_what_matches_is_counted_and_later_runs_are_spared(history: History) -> None:
-    assert "Delete all 2 ended runs" in ask(history, "matching", mode="ar")
+    assert "Delete all 2 ended runs for good (Mode: AR)?" in ask(history, "matching", mode="ar")
     later = add_run(history.workspace)
     assert "Deleted runs: 2." in confirm(history)
     assert history.rows() == [later, 2]
@@ -83,19 +85,37 @@ def test_the_answer_is_about_the_filters_that_were_asked_about(history: History)
     assert history.rows() == [3, 1]
 
 
-def test_what_matches_are_the_runs_of_the_table_whatever_the_boxes_say(history: History) -> None:
-    events = history.blocks.fns.values()
-    readers = {
-        event.name
-        for event in events
-        if "history-text" in [getattr(each, "elem_id", None) for each in event.inputs]
-    }
-    assert readers == {"on_show"}, "a cleared text box says nothing before Enter"
-    assert history.rows(since="2020-01-01", mode="dflash") == [2]
+def test_nothing_is_asked_where_the_boxes_say_something_else_than_the_table(
+    history: History,
+) -> None:
+    assert history.rows() == [3, 2, 1]
+    for text, said in (("bold", "something else than the table shows"), ("", "Delete all 3")):
+        history.boxes = values({"text": text})
+        assert said in ask(history, "matching")
     history.show(since="no day")
-    assert "Delete all 1 ended runs" in ask(history, "matching")
-    confirm(history)
-    assert history.rows() == [3, 1]
+    assert "write it as 2026-11-21" in ask(history, "matching")
+    assert history.asked is None
+    assert history.shown["history-confirm"].visible is False
+
+
+def test_a_question_names_the_filters(history: History) -> None:
+    assert "3 ended runs for good (no filter: all runs)?" in ask(history, "matching", text=" ")
+    asked = ask(history, "matching", text="bold", source="chat", end="length", since="2020-01-01")
+    assert "No run matches" in asked
+    asked = ask(history, "matching", text="bold", source="chat", until="2100-01-02")
+    named = "text contains &#x27;bold&#x27;, Source: chat, To day: 2100-01-02"
+    assert f"Delete the one ended run that matches for good ({named})?" in asked
+
+
+def test_what_is_typed_fills_the_table_without_enter(history: History) -> None:
+    box = next(
+        each for each in history.blocks.blocks.values()
+        if getattr(each, "elem_id", None) == "history-text"
+    )  # fmt: skip
+    listeners = {
+        event.name for event in history.blocks.fns.values() if (box._id, "input") in event.targets
+    }
+    assert listeners == {"on_show"}
 
 
 def test_a_run_that_ends_before_the_answer_is_spared(history: History) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from dflash_app.errors import StoreLocked
 from dflash_app.store.overview import Overview
-from tests.plugins.history_tab import History, add_run, history, owned_by, part
+from tests.plugins.history_tab import History, add_run, history, owned_by, part, values
 from tests.ui.stage import visitor
 
 __all__ = ["history"]
@@ -28,7 +28,8 @@ def export(history: History, kind: str, **filters: str) -> Path:
 
 def press(history: History, kind: str) -> list[dict[str, Any]]:
     """Press the button beside the table as it is shown; returns what is told meanwhile."""
-    return history.play(f"Files.on_export_{kind}", history.looking, history.matching, visitor())
+    asked = (history.looking, history.matching, visitor(), *history.boxes)
+    return history.play(f"Files.on_export_{kind}", *asked)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -70,6 +71,20 @@ def test_ticked_runs_alone_are_exported(history: History) -> None:
     assert [row["id"] for row in rows(export(history, "csv", mode="dflash"))] == ["3", "1"]
 
 
+def test_no_file_is_written_where_the_boxes_say_something_else_than_the_table(
+    history: History,
+) -> None:
+    history.show()
+    history.boxes = values({"text": "bold"})
+    last = press(history, "csv")[-1]
+    assert "something else than the table shows" in last["history-file-told"]
+    assert last["history-file"] is None
+    history.show(text="bold")
+    last = press(history, "csv")[-1]
+    assert "1 run is in runs.csv (text contains" in last["history-file-told"]
+    assert [row["id"] for row in rows(Path(last["history-file"]))] == ["3"]
+
+
 def test_nothing_that_matches_is_an_empty_list(history: History) -> None:
     assert json.loads(export(history, "json", pair="nobody").read_text()) == []
 
@@ -104,7 +119,7 @@ def test_a_long_export_tells_how_it_comes_along(
     told = press(history, "csv")
     assert told[0]["history-file-told"] == ""
     assert "2 of 3 runs" in told[2]["history-file-told"]
-    assert "3 runs are in runs.csv" in told[-1]["history-file-told"]
+    assert "3 runs are in runs.csv (no filter: all runs)." in told[-1]["history-file-told"]
 
 
 def test_an_export_that_fails_is_one_sentence_and_no_file(

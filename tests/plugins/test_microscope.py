@@ -70,7 +70,7 @@ def microscope(open_stage: StageOpener) -> Microscope:
 
 
 def test_without_runs_the_tab_says_what_to_do(microscope: Microscope) -> None:
-    shown = texts(microscope.call("on_show", None, visitor()))
+    shown = texts(microscope.call("on_show", None, None, visitor()))
     assert "send a message in Chat or race in Compare" in shown["microscope-summary"]
     assert shown["microscope-stepper"].visible is False
 
@@ -80,15 +80,34 @@ def test_the_newest_run_is_opened_first_and_the_one_that_is_open_stays(
 ) -> None:
     microscope.add(losing_steps(3))
     newest = microscope.add(losing_steps(9), mode="dflash")
-    shown = texts(microscope.call("on_show", None, visitor()))
+    shown = texts(microscope.call("on_show", None, None, visitor()))
     listed = shown["microscope-run"].choices
     assert [value for _, value in listed] == [newest, newest - 1]
     assert listed[0][0].startswith(f"#{newest} · scripted · DFlash 4 · 2.0 tok/s · How many?")
     assert "Block 1 of 9" in shown["microscope-step"]
     _, opened = microscope.open(newest - 1)
-    shown = texts(microscope.call("on_show", opened, visitor()))
+    shown = texts(microscope.call("on_show", opened, None, visitor()))
     assert list(shown) == ["microscope-run"]
     assert shown["microscope-run"].value == newest - 1
+
+
+def test_a_link_opens_its_run_though_it_is_too_old_to_be_listed(
+    microscope: Microscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked, *_ = [microscope.add(losing_steps(3)) for _ in range(3)]
+    handler: Any = find_handler(microscope.blocks, "MicroscopeTab.on_show")
+    list_runs = handler.__func__.__globals__["list_runs"]
+    monkeypatch.setitem(list_runs.__globals__, "MAX_LISTED", 2)
+    _, opened = microscope.open(linked + 1)
+    shown = texts(microscope.call("on_show", opened, float(linked), visitor()))
+    assert [value for _, value in shown["microscope-run"].choices] == [
+        linked, linked + 2, linked + 1,
+    ]  # fmt: skip
+    assert shown["microscope-run"].value == linked
+    assert "Block 1 of 3" in shown["microscope-step"]
+    gone = texts(microscope.call("on_show", opened, 9999.0, visitor()))
+    assert "no longer in the log" in gone["microscope-summary"]
+    assert gone["microscope-run"].value is None
 
 
 def test_a_block_shows_the_fate_of_each_draft_and_how_sure_the_drafter_was(
@@ -97,7 +116,7 @@ def test_a_block_shows_the_fate_of_each_draft_and_how_sure_the_drafter_was(
     shown, _ = microscope.open(microscope.add(losing_steps()))
     block = shown["microscope-step"]
     assert "Block 1 of 20: 1 of 3 drafts accepted" in block
-    assert "1.00 s: drafting 400 ms, verifying 600 ms, neither 0.0 ms" in block
+    assert "1.00 s: drafting 400 ms, verifying 600 ms, other 0.0 ms" in block
     fates = [part.partition('"')[0] for part in block.split('<li class="')[1:]]
     assert fates == ["accepted", "refused", "behind", "corrected"]
     assert ["90 %" in block, "50 %" in block, "25 %" in block] == [True] * 3
@@ -358,12 +377,12 @@ def test_a_visitor_of_a_public_page_sees_and_tries_only_what_is_theirs(
     microscope = Microscope(workspace)
     theirs = microscope.add(losing_steps(), owner="somebody else")
     assert "no longer in the log" in microscope.open(theirs)[0]["microscope-summary"]
-    shown = texts(microscope.call("on_show", None, visitor()))
+    shown = texts(microscope.call("on_show", None, None, visitor()))
     assert "No run is recorded yet" in shown["microscope-summary"]
     loaded = workspace.loaded("scripted")
     page = find_handler(microscope.blocks, "MicroscopeTab.on_stop").__self__.page  # type: ignore[attr-defined]
     list(workspace.run(loaded, ask(), source="chat", owner=page.owner(visitor())))
-    shown = texts(microscope.call("on_show", None, visitor()))
+    shown = texts(microscope.call("on_show", None, None, visitor()))
     assert [value for _, value in shown["microscope-run"].choices] == [theirs + 1]
     _, opened = microscope.open(theirs + 1)
     finding = replace(opened.diagnosis.findings[0], change=Change("dtype", "float16"))

@@ -16,8 +16,15 @@ from dflash_app.settings import Settings
 from dflash_app.ui.run_view import RunView
 from plugins.compare.fonts import clean, num_undrawn, width, wrap
 from plugins.compare.outcome import RaceOutcome, as_json, judge
-from plugins.compare.picture import WIDTH, draw_card
-from tests.fakes import Script, ScriptedPair, ask, script_of
+from plugins.compare.picture import WIDTH, _facts, draw_card
+from tests.fakes import (
+    Script,
+    ScriptedPair,
+    ScriptedServerPair,
+    ask,
+    script_of,
+    server_script_of,
+)
 
 ROW = """
 pairs:
@@ -133,3 +140,45 @@ def test_what_no_font_has_is_counted_and_what_nobody_draws_is_left_out() -> None
     assert clean("a\u200db\ufe0f\x00c\n d") == "abc  d"
     assert num_undrawn("plain text") == 0
     assert num_undrawn("\U0001e290") == 1
+
+
+SERVED_ROW = """
+pairs:
+  - name: mine
+    title: Mine
+    family: unknown
+    target: {server: "http://gpu-box:8000/v1", model: org/T}
+    drafter: {server: "http://gpu-box:8001/v1", model: org/T}
+    backends: [remote]
+"""
+
+
+def test_a_card_of_servers_names_models_and_engine_but_no_address(
+    settings: Settings, judged: Judged
+) -> None:
+    (settings.home / "pairs.yaml").write_text(SERVED_ROW)
+    registry = load_registry([settings.home / "pairs.yaml"])
+    scripts = [server_script_of((1,), (2,), (3,)), server_script_of((1,), (2, 3))]
+    loaded = ScriptedServerPair([], name="mine")
+    requests = [ask(PROMPT, mode="ar"), ask(PROMPT)]
+    views = [RunView(colour=False) for _ in scripts]
+    for view, script in zip(views, scripts, strict=True):
+        view.add(script)
+    outcome = judge(
+        [RaceLane(loaded, each) for each in requests],
+        [LaneSpec("mine", LoadOptions(), each) for each in requests],
+        views,
+        registry,
+        "remote",
+    )
+    card = as_json(outcome, with_prompt=True)
+    lane = card["lanes"][1]
+    assert lane["target"]["source"] == lane["drafter"]["source"] == "org/T"
+    assert (lane["device"], lane["precision"], lane["path"]) == ("server", None, "vLLM 0.32.0")
+    assert lane["figures"]["at_client"] is True
+    assert (lane["speedup"], lane["verdict"]["identical"]) == (2.0, True)
+    facts = _facts(outcome)
+    assert "gpu-box" not in json.dumps([card, {key: list(told) for key, told in facts.items()}])
+    assert list(facts["card_target"]) == ["org/T (vLLM 0.32.0)"] * 2
+    assert "card_client" in facts
+    assert draw_card(outcome, with_prompt=True)

@@ -1,6 +1,8 @@
 """The command that a race hands out asks for the same race again."""
 
+import io
 import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -65,6 +67,24 @@ def test_a_prompt_that_is_not_told_is_read_from_standard_input() -> None:
     assert command.endswith(" -- -")
     assert "owned" not in command
     assert not {"--system", "--stop"} & set(shlex.split(command))
+
+
+def test_a_prompt_that_is_a_dash_is_no_order_to_read_another(
+    play: Callable[..., ScriptedPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, _, command = race_command([lane(mode="ar"), lane()], None, "-").partition(" | ")
+    typed = subprocess.run(before, shell=True, capture_output=True, check=True).stdout
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed)))
+    pair = play(*[script_of((2,))] * 2)
+    assert main(shlex.split(command)[1:]) == 0
+    assert [each.messages[-1].content for each in pair.requests[-2:]] == ["-", "-"]
+
+
+@pytest.mark.parametrize("temperature", [0.1 + 0.2, 1 / 3, 1e-07, 1, 2.0])
+def test_no_digit_of_a_number_is_lost(temperature: float) -> None:
+    asked = replace(REQUEST.sampling, temperature=temperature)
+    words = shlex.split(race_command([lane(sampling=asked), lane(mode="ar")], None, "x"))
+    assert float(words[words.index("--temperature") + 1]) == temperature
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark() -> None:

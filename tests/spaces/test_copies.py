@@ -1,6 +1,7 @@
 """The log outlives the disk: whole copies go to a folder, and a new start begins with the last."""
 
 import shutil
+import stat
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,18 @@ def test_a_lost_disk_loses_nothing_that_was_copied(
     assert (run.start.owner, run.finish_reason) == ("visitor-a", "interrupted")
     again.close()
     assert [path.name for path in bucket.iterdir()] == ["runs.db"]
+    for path in (bucket / "runs.db", kept.database):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600  # visitors' messages are in it
+
+
+def test_what_a_killed_copy_left_is_replaced_and_read_by_nobody_else(
+    settings: Settings, bucket: Path
+) -> None:
+    (bucket / "runs.db.part").write_text("half")
+    with Store(settings.database):
+        Copies(settings.database, bucket).copy_now()
+    assert stat.S_IMODE((bucket / "runs.db").stat().st_mode) == 0o600
+    assert not (bucket / "runs.db.part").exists()
 
 
 def test_the_log_on_the_disk_is_newer_than_any_copy(settings: Settings, bucket: Path) -> None:

@@ -1,11 +1,14 @@
 """A visitor of a public page gets the pairs that are there, and no more of them than is allowed."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dflash_app.errors import RegistryError, RequestError
+from dflash_app.registry.custom import new_pair, read_server
+from dflash_app.registry.save import append_pair
 from dflash_app.request import GenerationRequest, Message
 from dflash_app.settings import PublicLimits, Settings, find_bundled
 from dflash_app.spaces.public import check_limits, hide_paths, load_offered_pairs
@@ -80,8 +83,30 @@ def test_what_is_too_much_is_refused_with_the_limit(
         ("The run database /home/user/.local/runs.db is locked: wait.", "The run database … is"),
         ("The target in '/data/hub/models--a' is damaged.", "The target in '…' is damaged."),
         ("Accept it at https://huggingface.co/a/b/c first.", "https://huggingface.co/a/b/c first"),
+        ("http://gpu-box:8000/v1 is not reached: wait.", "… is not reached: wait."),
+        ("http://gpu-box/v1 is not reached, nor http://10.0.0.7.", "… is not reached, nor …"),
+        ("[::1]:80 closed, as did gpu-box:8000.", "… closed, as did …."),
+        ("It ended at 12:5 of 3:4, by a ratio of 2:1.", "at 12:5 of 3:4, by a ratio of 2:1."),
         ("1/2 and and/or stay, as does owner/name.", "1/2 and and/or stay, as does owner/name."),
     ],
 )
 def test_a_sentence_for_strangers_names_no_folder(said: str, shown: str) -> None:
     assert shown in hide_paths(said)
+
+
+def test_a_public_page_offers_a_server_only_where_its_pair_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    append_pair(
+        settings.user_registry, new_pair("served", read_server("http://gpu-box/v1", "x"), None)
+    )
+    public = replace(settings, public=LIMITS)
+    for found, names in (
+        (settings, {"embedded", "served"}),
+        (replace(public, pairs=("served",)), {"served"}),
+    ):
+        with closing(open_workspace(found)) as workspace:
+            assert names <= {pair.name for pair in workspace.pairs()}
+    with closing(open_workspace(public)) as workspace:
+        assert [pair.name for pair in workspace.pairs()] == ["embedded"]

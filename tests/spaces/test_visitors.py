@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dflash_app.spaces.visitors import COOKIE, GiveKeys, Visitors, find_key
+from dflash_app.errors import QueueFull
+from dflash_app.spaces.visitors import COOKIE, GiveKeys, Visitors, find_key, is_secure
 
 KEY = "k" * 43
 
@@ -58,7 +59,27 @@ def test_behind_the_proxy_of_a_space_it_works_in_a_frame_and_over_https_only() -
 
 def test_a_browser_that_has_a_key_keeps_it() -> None:
     assert load((b"cookie", f"other=1; {COOKIE}={KEY}".encode())) == []
-    assert load((b"cookie", f"__Host-{COOKIE}={KEY}".encode())) == []
+    https = (b"x-forwarded-proto", b"https")
+    assert load((b"cookie", f"__Host-{COOKIE}={KEY}".encode()), https) == []
+
+
+def test_over_https_only_a_cookie_counts_that_no_other_host_can_have_set() -> None:
+    planted = {COOKIE: KEY}
+    assert find_key(planted, secure=True) is None
+    assert len(load((b"cookie", f"{COOKIE}={KEY}".encode()), (b"x-forwarded-proto", b"https"))) == 1
+    own = {**planted, f"__Host-{COOKIE}": "j" * 43}
+    assert find_key(own, secure=True) == "j" * 43
+    visitors = Visitors()
+    assert visitors.owner(planted, "a", secure=True) == visitors.owner({}, "a")
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "scheme", "secure"),
+    [("https", "http", True), ("https, http", "http", True), ("", "https", True),
+     ("http", "http", False), ("", "http", False)],
+)  # fmt: skip
+def test_the_proxy_says_how_the_browser_came(forwarded: str, scheme: str, secure: bool) -> None:
+    assert is_secure(forwarded, scheme) is secure
 
 
 @pytest.mark.parametrize(
@@ -95,7 +116,7 @@ def test_damaged_cookies_stop_nothing() -> None:
 
 def test_a_visitor_stays_the_same_in_every_session_and_after_a_restart() -> None:
     first = Visitors().owner({COOKIE: KEY}, "tab 1")
-    assert first == Visitors().owner({f"__Host-{COOKIE}": KEY}, "tab 2")
+    assert first == Visitors().owner({f"__Host-{COOKIE}": KEY}, "tab 2", secure=True)
     assert first != Visitors().owner({COOKIE: "j" * 43}, "tab 1")
 
 
@@ -110,3 +131,20 @@ def test_without_a_key_each_session_is_a_visitor_and_none_can_be_made_up() -> No
     assert visitors.owner({}, "one") == visitors.owner({}, "one") != visitors.owner({}, "two")
     assert visitors.owner({}, "one") != Visitors().owner({}, "one")
     assert visitors.owner({}, None) != visitors.owner({}, None)
+
+
+def test_programs_without_a_cookie_are_counted_by_their_address() -> None:
+    visitors = Visitors(max_per_hour=2)
+    proxied = {"x-forwarded-for": "203.0.113.7, 10.0.0.1"}
+    for session in ("one", "two"):
+        visitors.admit(visitors.owner({}, session), proxied, "10.0.0.2")
+    with pytest.raises(QueueFull):
+        visitors.admit(visitors.owner({}, "three"), proxied, "10.0.0.2")
+    visitors.admit(visitors.owner({COOKIE: KEY}, "three"), proxied, "10.0.0.2")
+    visitors.admit(visitors.owner({}, "three"), {}, "10.0.0.2")
+
+
+def test_without_a_limit_nobody_is_counted() -> None:
+    visitors = Visitors()
+    for _ in range(1000):
+        visitors.admit("visitor-1", {}, None)

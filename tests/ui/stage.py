@@ -11,15 +11,16 @@ from typing import Any
 import gradio as gr
 
 from dflash_app.engine.protocol import LoadOptions
-from dflash_app.events import DecodeEvent
+from dflash_app.events import DecodeEvent, ServerCounts
 from dflash_app.plugins import load_plugins
+from dflash_app.registry.custom import new_pair, read_server
 from dflash_app.registry.load import load_registry
 from dflash_app.registry.pair import Pair
 from dflash_app.request import GenerationRequest
 from dflash_app.settings import Settings
 from dflash_app.store.runs import Store
 from dflash_app.workspace import Workspace
-from tests.fakes import ScriptedPair, script_of
+from tests.fakes import ScriptedPair, ScriptedServerPair, script_of, server_script_of
 
 REGISTRY = """
 pairs:
@@ -114,6 +115,32 @@ def open_stage(settings: Settings, make: Callable[[], ScriptedPair]) -> Workspac
     )
 
 
+def one_served_reply() -> ScriptedServerPair:
+    return ScriptedServerPair([server_script_of((1,), (2, 3, 4), counts=COUNTS)])
+
+
+def two_served_lanes() -> ScriptedServerPair:
+    """Plain decoding one token at a time, DFlash three."""
+    plain = server_script_of(*((token_id,) for token_id in range(1, 8)))
+    drafted = server_script_of((1,), (2, 3, 4), (5, 6, 7), counts=COUNTS)
+    return ScriptedServerPair([plain, drafted])
+
+
+COUNTS = ServerCounts(
+    "vLLM, this request", num_prompt_tokens=12, num_reused=8, num_steps=2, num_drafted=6,
+    num_accepted=4, accepted_by_position=(2, 2, 0), histogram=(0, 0, 2, 0), decode_s=0.4,
+)  # fmt: skip
+SERVER = "http://gpu-box:8000/v1"
+
+
+def add_server(workspace: Workspace, make: Callable[[], ScriptedServerPair]) -> Workspace:
+    """Let the workspace know the pair `served`, which `make` reaches."""
+    ref = read_server(SERVER, "org/T")
+    workspace._backends["remote"] = ScriptBackend(make, name="remote")
+    workspace.add_pair(new_pair("served", ref, ref, title="Served pair"))
+    return workspace
+
+
 def visitor(session: str = "tab-1") -> gr.Request:
     """What Gradio hands to an event of one browser tab."""
     return gr.Request(session_hash=session)
@@ -177,7 +204,8 @@ def last(updates: Iterator[dict[Any, Any]]) -> dict[str, Any]:
 
 def bar(pair: str = "scripted", drafter: str = "scripted") -> list[str]:
     """Values of the model bar."""
-    return [pair, drafter, "auto", "auto", "auto", "script"]
+    backend = "remote" if pair == "served" else "script"
+    return [pair, drafter, "auto", "auto", "auto", backend]
 
 
 SAMPLING: list[Any] = [64, 0, 1, 0, 0, 1, "", "auto", "", "", "fixed"]

@@ -73,11 +73,11 @@ def test_a_page_that_is_loaded_later_offers_it(page: gr.Blocks) -> None:
     assert texts(find_handler(page, "refresh")(*bar("gone since")))["pair"].value == "scripted"
 
 
-def test_a_repository_that_is_not_here_is_saved_with_its_command(page: gr.Blocks) -> None:
+def test_a_repository_that_is_not_here_is_saved_with_its_way_to_the_hub(page: gr.Blocks) -> None:
     shown = add(page, "org/target", "org/drafter")
     assert shown["pair"].value == "drafter"
     assert "needs download" in shown["pair-facts"]
-    assert "dflash-app hub pull drafter" in shown["pair-facts"]
+    assert 'class="open-hub"' in shown["pair-facts"]
     assert "hf download org/drafter" in check(page, "org/target", "org/drafter")
 
 

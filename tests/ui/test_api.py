@@ -164,6 +164,7 @@ def test_the_verdict_is_of_the_tokens_that_were_raced(open_stage: StageOpener) -
         "position": None,
         "margin": None,
         "near_tie": None,
+        "by_text": False,
     }
     assert found["speedup"] == 3.0
 

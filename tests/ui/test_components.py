@@ -1,5 +1,7 @@
 """Cards, notices and status lines say what is, and escape what they are given."""
 
+from dataclasses import replace
+
 from dflash_app.events import Finished
 from dflash_app.metrics import RunMetrics, summarize
 from dflash_app.ui.components import (
@@ -11,7 +13,8 @@ from dflash_app.ui.components import (
     run_status,
 )
 from dflash_app.ui.run_view import RunView
-from tests.fakes import script_of
+from tests.fakes import ScriptedServerPair, ask, script_of, server_script_of
+from tests.ui.stage import COUNTS
 
 METRICS = summarize(
     event for event in script_of((2, 3, 4), (5, 6, 7), num_draft=3) if not hasattr(event, "text")
@@ -77,3 +80,44 @@ def test_a_view_folds_events_into_text_tokens_and_figures() -> None:
     assert (view.text, view.token_ids) == ("bcdefgh", [1, 2, 3, 4, 5, 6, 7])
     assert view.metrics() == METRICS
     assert view.finished == Finished("stop", 1.0)
+
+
+SERVED = summarize(server_script_of((1,), (2, 3, 4), counts=COUNTS))
+
+
+def test_a_servers_speed_is_said_to_be_measured_at_the_client_and_its_counts_by_whom() -> None:
+    cards = {card.label: card for card in run_cards(SERVED, 6.0, "dflash")}
+    assert list(cards)[:3] == ["Client speed", "Speedup", "Acceptance"]
+    assert cards["Client speed"].value == "12.0 tok/s"
+    assert cards["Speedup"].value == "2.00×"
+    assert "on its server, both measured at the client" in cards["Speedup"].hint
+    assert "counted by the server (vLLM, this request)" in cards["Acceptance"].hint
+    assert (cards["Tokens"].value, cards["Steps"].value) == ("4", "2")
+
+
+def test_a_count_of_the_whole_server_is_marked() -> None:
+    shared = replace(SERVED, acceptance_source="vLLM /metrics", acceptance_shared=True)
+    cards = {card.label: card for card in run_cards(shared, None, "dflash")}
+    assert cards["Acceptance*"].value == "3.00"
+    assert "other traffic may be in it" in cards["Acceptance*"].hint
+
+
+def test_what_a_server_does_not_tell_is_unknown() -> None:
+    silent = summarize(server_script_of((1,), (2,)))
+    assert values(silent, None)["Steps"] == "–"
+    assert values(silent, None)["Acceptance"] == "–"
+
+
+def test_who_measured_a_servers_run_is_said_and_the_server_stays_unnamed() -> None:
+    view = RunView()
+    view.know(ScriptedServerPair([]), ask())
+    assert (view.policy, view.where) == (None, "vLLM 0.32.0")
+    view.add(server_script_of((1,), (2, 3, 4), counts=COUNTS))
+    assert view.token_ids == [1, 2, 3, 4]
+    said = view.circumstances()
+    assert "Ran on vLLM 0.32.0." in said
+    assert "8 of 12 prompt tokens were reused." in said
+    assert "Times were measured at the client, network included." in said
+    assert "counted by the server (vLLM, this request)" in said
+    assert "gpu-box" not in said
+    assert "does not tell which of its tokens were drafted" in view.render_strip()

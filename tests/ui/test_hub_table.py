@@ -63,7 +63,7 @@ def test_what_is_ready_comes_first_and_what_is_planned_last() -> None:
         ({"family": "llama"}, ["small"]),
         ({"status": "does not fit"}, ["large"]),
         ({"status": "not downloaded"}, ["small"]),
-        ({"fits": "fits", "text": "a"}, ["small", "planned-one"]),
+        ({"fits": "fits", "text": "a"}, ["small"]),
         ({"order": "name", "status": "all"}, ["begun", "here", "large", "planned-one", "small"]),
         ({"order": "size"}, ["small", "here", "large", "planned-one", "begun"]),
         ({"order": "speedup"}, ["small", "large", "planned-one", "here", "begun"]),
@@ -104,3 +104,17 @@ def test_the_chosen_row_is_marked_and_every_text_is_inert() -> None:
     assert html.count('aria-selected="true"') == 1
     assert 'torch <span title="vllm">+1</span>' in html
     assert "No pair matches" in render_table([], None)
+
+
+def test_a_pair_on_a_server_stands_with_the_ready_ones_and_fits_nowhere_here() -> None:
+    server = {"server": "http://gpu-box/v1", "model": "<b>x</b>"}
+    served = pair("served", target=server, backends=["remote"])
+    rows = [*ROWS, Row(stand(served, "on server"), None)]
+    assert [row.pair.name for row in choose_rows(rows, Wish())][:2] == ["here", "served"]
+    left = choose_rows(rows, Wish(status="on server"))
+    assert [row.pair.name for row in left] == ["served"]
+    assert "served" not in [row.pair.name for row in choose_rows(rows, Wish(fits="fits"))]
+    html = render_table(left, None)
+    assert "on a server" in html
+    assert ">remote<" in html
+    assert choose_rows(rows, Wish(text="gpu-box"))[0].pair == served

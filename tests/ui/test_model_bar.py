@@ -3,13 +3,20 @@
 import platform
 import re
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 import pytest
 
-from dflash_app.settings import Settings
+from dflash_app.settings import PublicLimits, Settings
 from dflash_app.ui import pair_facts
+from dflash_app.ui.backend_choices import (
+    backend_choices,
+    device_choices,
+    precision_choices,
+    texts,
+)
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.model_bar import (
     block_choices,
@@ -25,7 +32,7 @@ from dflash_app.ui.pair_facts import render_pair
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace, open_workspace
 from tests.ui.conftest import StageOpener
-from tests.ui.stage import ScriptBackend, one_reply
+from tests.ui.stage import ScriptBackend, add_server, one_reply, one_served_reply
 
 STAYS = "no value is sent: the box keeps its own"
 
@@ -42,9 +49,10 @@ def test_ready_pairs_come_first_and_the_others_say_their_state(workspace: Worksp
     assert first_ready(workspace) == "scripted"
 
 
-def test_a_missing_pair_says_what_is_missing_and_the_cure(workspace: Workspace) -> None:
+def test_a_missing_pair_says_so_and_leads_to_its_download(workspace: Workspace) -> None:
     html = render_pair(workspace, "absent")
-    assert "dflash-app hub pull absent" in html
+    assert 'class="open-hub"' in html
+    assert "hub pull" not in html  # the page has a button for that
     assert "9.0 GB" in html
     assert "5.15×" in html
 
@@ -161,3 +169,27 @@ def test_a_pair_that_is_here_says_what_memory_it_needs_as_the_bar_is_set_and_why
     assert megabytes(quantised) < megabytes(html)
     assert 'title="target weights ' in html
     assert "reserve for a step" in html
+
+
+def test_a_server_is_offered_and_what_is_its_own_affair_is_not_asked(workspace: Workspace) -> None:
+    add_server(workspace, one_served_reply)
+    assert ("Served pair", "served") in pair_choices(workspace)
+    assert drafter_choices(workspace, "served")[0] == ("org/T, on a server", "served")
+    assert [value for _, value in block_choices(workspace, "served")] == ["auto"]
+    ((title, name),) = backend_choices(workspace, "served")
+    assert (str(title), name) == (str(texts.label("server")), "remote")
+    assert [value for _, value in precision_choices("remote")] == ["auto"]
+    assert [value for _, value in device_choices("remote")] == ["auto"]
+    html = render_pair(workspace, "served")
+    assert "org/T at http://gpu-box:8000/v1" in html
+    assert "GB" not in html
+    assert '<span class="badge served">on server</span>' in html
+    assert first_ready(workspace) == "scripted"
+
+
+def test_strangers_are_not_told_where_a_server_stands(workspace: Workspace) -> None:
+    add_server(workspace, one_served_reply)
+    workspace.settings = replace(workspace.settings, public=PublicLimits())
+    html = render_pair(workspace, "served")
+    assert "org/T" in html
+    assert "gpu-box" not in html

@@ -4,17 +4,21 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
 
-from dflash_app.errors import HubError, ServeError, StoreReadOnly
+from dflash_app.errors import HubError, ServeError, StoreLocked, StoreReadOnly
 from dflash_app.settings import PublicLimits, Settings
+from dflash_app.store.chats import Chats
+from dflash_app.store.runs import Store
 from dflash_app.ui.api import Api
 from dflash_app.ui.chat_conversation import Conversation
 from dflash_app.ui.live import LiveRun, LiveRuns
 from dflash_app.ui.own_machine import OnlyOwnNames
+from dflash_app.ui.pair_facts import render_pair
 from dflash_app.ui.public_page import (
     app_arguments,
     check_mcp,
@@ -30,7 +34,17 @@ from tests.fakes import ScriptedPair, ask
 from tests.hub.conftest import add_pair, cache, names_here, server
 from tests.hub.server import HubServer
 from tests.ui.conftest import StageOpener
-from tests.ui.stage import SAMPLING, bar, last, one_reply, play, two_lanes, visitor
+from tests.ui.stage import (
+    SAMPLING,
+    bar,
+    find_handler,
+    last,
+    one_reply,
+    play,
+    texts,
+    two_lanes,
+    visitor,
+)
 
 __all__ = ["cache", "server"]
 
@@ -187,3 +201,51 @@ def test_an_edit_that_is_too_long_for_a_visitor_takes_nothing_away(
     kept = workspace.store.chats.load(conversation.chat_id, owner)
     assert kept is not None
     assert [turn.content for turn in kept.turns] == ["Hello", "bcdefgh"]
+
+
+def test_a_visitor_who_has_had_enough_for_an_hour_is_told_when_to_come_back(
+    open_stage: StageOpener,
+) -> None:
+    workspace = open_stage(one_reply)
+    workspace.settings = replace(workspace.settings, public=PublicLimits(max_per_hour=2))
+    api = Api(public_page(workspace))
+    for _ in range(2):
+        assert list(api.chat("x", pair="scripted", request=visitor("a")))[-1]["text"] == "bcdefgh"
+    with pytest.raises(gr.Error, match=r"begun 2 runs in the last hour.*come back in 60 minutes"):
+        list(api.chat("x", pair="scripted", request=visitor("a")))
+    assert list(api.chat("x", pair="scripted", request=visitor("b")))[-1]["text"] == "bcdefgh"
+    shown = last(play(build_page(workspace, LiveRuns()), "on_send", *sent("x")))
+    assert shown["chat-log"] != []
+
+
+def sent(text: str) -> list[Any]:
+    return [text, Conversation(), visitor("c"), *bar(), *SAMPLING, True, ""]
+
+
+def test_no_sentence_tells_a_stranger_where_files_are(
+    open_stage: StageOpener, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    workspace = open_public(open_stage)
+    blocks = build_page(workspace, LiveRuns(line_of(workspace.settings)))
+    api = Api(page_of(blocks))
+    (settings.home / "target" / "config.json").unlink()
+
+    def locked(*_: Any, **__: Any) -> None:
+        raise StoreLocked(f"The run database {settings.database} is locked: close it.")
+
+    reasons = [each["reason"] for each in api.pairs() if each["name"] != "absent"]
+    with pytest.raises(gr.Error) as refused:
+        next(api.chat("x", pair="scripted", request=visitor()))
+    chat = last(play(blocks, "on_send", *sent("x")))["chat-notice"]
+    facts = render_pair(workspace, "scripted")
+    monkeypatch.setattr(Chats, "load", locked)
+    opened = texts(find_handler(blocks, "on_open")("id", "", visitor()))["chat-notice"]
+    file = texts(find_handler(blocks, "on_json")(Conversation("id"), visitor()))["chat-question"]
+    looked: Any = find_handler(blocks, "HistoryTab.on_compare")
+    monkeypatch.setattr(Store, "get_run", locked)
+    history = texts(looked(SimpleNamespace(chosen=(1, 2)), visitor()))["history-comparison"]
+    told = [*filter(None, reasons), str(refused.value), chat, facts, opened, file, history]
+    assert len(told) > 6
+    for sentence in told:
+        assert "…" in sentence
+        assert str(settings.home) not in sentence

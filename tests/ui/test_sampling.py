@@ -5,7 +5,7 @@ import pytest
 
 from dflash_app.errors import RequestError
 from dflash_app.request import Message, SamplingParams
-from dflash_app.ui.sampling import as_mode, build_request, build_sampling
+from dflash_app.ui.sampling import as_mode, build_request, build_sampling, saved_settings
 from tests.ui.stage import SAMPLING
 
 TURNS = [Message("user", "How many divisors?")]
@@ -41,6 +41,16 @@ def test_values_left_alone_are_greedy_without_seed_stop_or_system_prompt() -> No
     assert request.sampling == SamplingParams()
     assert (request.stop, request.thinking, request.policy) == ((), None, "fixed")
     assert request.messages == tuple(TURNS)
+
+
+def test_what_differs_from_the_first_values_is_said_in_a_few_words() -> None:
+    with gr.Blocks():
+        controls = build_sampling("chat")
+    begun = saved_settings([widget.value for widget in controls.inputs])
+    assert controls.say_changes(begun) == ""
+    changed = begun | {"max-tokens": 16384, "temperature": 2, "thinking": "off", "system": "Rhyme."}
+    said = "16,384 tokens, temperature 2, thinking off, system prompt"
+    assert controls.say_changes(changed) == said
 
 
 def test_a_whole_number_may_come_as_a_float() -> None:

@@ -24,8 +24,11 @@ def taken_port() -> Iterator[int]:
 
 
 def test_a_port_in_use_is_named_with_the_cure(taken_port: int) -> None:
-    with pytest.raises(ServeError, match=rf"Port {taken_port} is in use: .* --port"):
+    with pytest.raises(ServeError, match=rf"Port {taken_port} is in use: ") as refused:
         check_port("127.0.0.1", taken_port)
+    other = taken_port + 1
+    assert f"GRADIO_SERVER_PORT={other} make run" in str(refused.value)
+    assert f"dflash-app serve --port {other}" in str(refused.value)
 
 
 def test_serve_refuses_it_too_and_leaves_the_workspace_open(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from dflash_app.events import Finished, PrefillDone, StepDone
+from dflash_app.events import Finished, PrefillDone, StepDone, TokensArrived
 from dflash_app.ui.strip import KEPT_TOKENS, LIVE_TOKENS, TokenStrip
 
 STEP = StepDone((7, 8, 20), (7, 8, 9, 10), 2, (0.9, 0.8, 0.25, 0.1), 0.1, 0.1, 1.0)
@@ -81,3 +81,12 @@ def test_a_long_run_draws_its_last_tokens_only() -> None:
 
 def test_before_the_first_token_the_strip_says_what_it_will_show() -> None:
     assert "every token" in TokenStrip().render(words)
+
+
+def test_tokens_of_a_server_have_no_known_fate_and_the_strip_says_so() -> None:
+    strip = TokenStrip()
+    strip.add(TokensArrived(2, (7, 8), 0.5))
+    for live in (True, False):
+        html = strip.render(words, live=live)
+        assert "A server does not tell which of its tokens were drafted" in html
+        assert "w7" not in html

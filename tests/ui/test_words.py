@@ -9,6 +9,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("dflash_app/ui", "plugins")
+KNOWS_PAGE = re.compile(
+    r"^\s*(from|import) (gradio|plotly|dflash_app\.ui(?!\.format)|\S*\bwords\b)", re.MULTILINE
+)
+"""What a plugin's file imports that speaks to readers; the others speak to the terminal or raise
+errors, which are English everywhere."""
 NO_PAGE = frozenset({"dflash_app/ui/serve.py", "dflash_app/ui/api.py"})
 """Files that speak to the terminal and to programs, in English."""
 
@@ -22,6 +27,7 @@ SHOWN_FIRST = {
 CHOOSERS = {"gr.CheckboxGroup", "gr.Dropdown", "gr.Radio"}
 NAMES = re.compile(
     r"DFlash( Studio)?|PyTorch|MLX|Apple GPU|\bAR\b|CPU|GPU|tok/s|hf_|config\.json|does not fit"
+    r"|https?://\S+"
 )
 """The same in every language, and the one state of a pair that is three words."""
 
@@ -33,7 +39,12 @@ _MARKUP = re.compile(r"<[^<>]*>|^[^<>]*>|<[^<>]*$|&[#\w]+;|%\{[^}]*\}")
 
 def sources() -> list[Path]:
     found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-    return sorted(path for path in found if name_of(path) not in NO_PAGE)
+    return sorted(path for path in found if name_of(path) not in NO_PAGE and on_page(path))
+
+
+def on_page(path: Path) -> bool:
+    plugin = path.is_relative_to(ROOT / "plugins")
+    return not plugin or bool(KNOWS_PAGE.search(path.read_text(encoding="utf-8")))
 
 
 def name_of(path: Path) -> str:

@@ -1,14 +1,15 @@
 """The Chat tab: conversations that are kept, with live figures and the strip of the last reply."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
-from dflash_app.errors import StoreError
+from dflash_app.errors import StoreCorrupt, StoreError
+from dflash_app.ui.chat_acts import REMOVE_JS
 from dflash_app.ui.chat_bubbles import MAX_SHOWN_CHARS, bubbles_of, turn_at
 from dflash_app.ui.chat_conversation import Conversation
 from dflash_app.ui.chat_export import SAVE_FILE
@@ -19,15 +20,20 @@ from dflash_app.ui.chat_reply import PLACE, render_panel
 from dflash_app.ui.chat_widgets import ChatWidgets
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.flow import Update, connect_flow
-from dflash_app.ui.format import well_formed
+from dflash_app.ui.format import format_excerpt, well_formed
 from dflash_app.ui.language import Texts
 from dflash_app.ui.presets import connect_presets
-from dflash_app.ui.sampling import build_sampling, restored_settings
+from dflash_app.ui.sampling import build_sampling, restored_settings, saved_settings
 from dflash_app.ui.shell import Page, session_of
 
 _texts = Texts.load("chat", Path(__file__).parent.with_name("texts") / "chat.yaml")
 
 _STORAGE = "dflash-studio-chat"
+_PROMPTS = (
+    "How many divisors does 196 have?\nWhat is 348 + 267?\nSort 42, 7, 19, 3.\nSolve 3x + 5 = 20."
+)
+EXAMPLE_PROMPTS = _PROMPTS.splitlines()
+"""Of kinds that the shipped pair was taught, in its language: an empty conversation offers them."""
 _SETTLE_S = 1.0
 """How long a page that was loaded anew waits for the reply that its reload has stopped."""
 
@@ -73,6 +79,14 @@ class ChatTab(ChatWidgets):
         prompt = written(str(event.value))
         yield from answer(self, prompt, now, request, values, num_kept=position)
 
+    def on_example(
+        self, conversation: Conversation, event: gr.SelectData, request: gr.Request, *values: Any
+    ) -> Iterator[Update]:
+        """Answer the example that was clicked; what is typed in the box stays there."""
+        now = self.keeper(request).fresh(conversation)
+        prompt = str(event.value["text"])
+        yield from answer(self, prompt, now, request, values, num_kept=len(now.turns))
+
     def on_undo(self, conversation: Conversation, search: str, request: gr.Request) -> Update:
         """Take the last message and its reply back, the message into its box."""
         keeper = self.keeper(request)
@@ -80,9 +94,29 @@ class ChatTab(ChatWidgets):
         last = now.last_question
         if last is None:
             return {self.notice: render_notice(_texts.say("nothing_to_retry"))}
-        kept = keeper.forget(now, last)
+        try:
+            kept = keeper.withdraw(now, last)
+        except StoreError as error:
+            return {self.notice: render_notice(self.page.told(error), "error")}
         prompt = well_formed(now.turns[last].content)
         return {**self.show(kept, search, request), self.prompt: prompt}
+
+    def on_remove(
+        self, conversation: Conversation, search: str, event: gr.EventData, request: gr.Request
+    ) -> Update:
+        """Take out one question with its reply, wherever they stand."""
+        keeper, asked_at = self.keeper(request), event._data.get("value")
+        now = keeper.fresh(conversation)
+        if now.under_way or session_of(request) in self.replies:
+            return {self.notice: render_notice(_texts.say("goes_on"), "warning")}
+        asked = [turn.created_at.isoformat() for turn in now.turns]
+        if asked_at not in asked:
+            return {self.notice: render_notice(_texts.say("gone"), "warning")}
+        try:
+            kept = keeper.withdraw(now, asked.index(asked_at))
+        except StoreError as error:
+            return {self.notice: render_notice(self.page.told(error), "error")}
+        return self.show(kept, search, request)
 
     def on_stop(self, request: gr.Request) -> None:
         """Cancel within one step; the run's own updates, which may overtake us, say all of it."""
@@ -107,25 +141,45 @@ class ChatTab(ChatWidgets):
             return {self.notice: gr.skip()}  # a message was sent meanwhile
         return self._open(chat_id, search, request, loaded=True)
 
+    def on_settings(self, *values: Any) -> Update:
+        """Tell in the heading of the settings which of them were changed."""
+        return self._head(saved_settings(values))
+
     def on_search(self, conversation: Conversation, search: str, request: gr.Request) -> Update:
         """List what was searched for."""
         update = self.side.show(self.keeper(request), conversation, search)
         return {widget: update[widget] for widget in (self.side.chosen, self.side.empty)}
 
     def on_rename(
-        self, conversation: Conversation, title: str, search: str, request: gr.Request
+        self, conversation: Conversation, chat_id: str, title: str, search: str, request: gr.Request
     ) -> Update:
-        """Give the conversation another title."""
-        if conversation.chat_id is None or title == conversation.title:
-            # Who leaves the box for a message or another conversation has that on its way already.
-            return {self.side.title: conversation.title}
-        keeper = self.keeper(request)
+        """Give a conversation another title.
+
+        Who leaves the box for another conversation may be shown that one before this is called.
+
+        Args:
+            conversation: that is shown by now.
+            chat_id: of the one whose title was in the box.
+            title: what the box said.
+            search: what the list is searched for.
+            request: who asks.
+        """
+        keeper, named = self.keeper(request), Conversation(chat_id or None)
+        shown = named.chat_id == conversation.chat_id
+        before, typed = format_excerpt(keeper.title(named)), title or ""
+        if named.chat_id is None or typed == before:
+            return {self.side.title: before if shown else gr.skip()}
         try:
-            keeper.chats.rename(conversation.chat_id, keeper.owner, title or "")
+            keeper.chats.rename(named.chat_id, keeper.owner, typed)
         except StoreError as error:
-            return {self.notice: render_notice(str(error), "error")}
-        renamed = keeper.fresh(conversation)
-        return {self.turns: renamed, **self.side.show(keeper, renamed, search)}
+            return {self.notice: render_notice(self.page.told(error), "error")}
+        renamed = format_excerpt(keeper.title(named))
+        update = self.side.list(keeper, search)
+        return update | {self.side.title: renamed} if shown else update
+
+    def on_ask(self, conversation: Conversation, request: gr.Request) -> Update:
+        """Ask whether to delete the conversation."""
+        return self.side.ask(self.keeper(request), conversation)
 
     def on_delete(self, conversation: Conversation, search: str, request: gr.Request) -> Update:
         """Delete the conversation for good."""
@@ -134,18 +188,25 @@ class ChatTab(ChatWidgets):
             if conversation.chat_id is not None:
                 keeper.chats.delete(conversation.chat_id, keeper.owner)
         except StoreError as error:
-            return {**self.side.calm(), self.notice: render_notice(str(error), "error")}
+            told = render_notice(self.page.told(error), "error")
+            return {**self.side.calm(), self.notice: told}
         shown = self.show(Conversation(), search, request)
         said = render_notice(_texts.say("deleted"), "success")
         return {**shown, self.notice: said}
 
     def on_markdown(self, conversation: Conversation, request: gr.Request) -> Update:
         """Hand the conversation to the browser as a file to read."""
-        return self.side.hand_out(self.keeper(request), conversation, ".md")
+        return self._hand_out(conversation, ".md", request)
 
     def on_json(self, conversation: Conversation, request: gr.Request) -> Update:
         """Hand the conversation to the browser as a file for programs."""
-        return self.side.hand_out(self.keeper(request), conversation, ".json")
+        return self._hand_out(conversation, ".json", request)
+
+    def _hand_out(self, conversation: Conversation, ending: str, request: gr.Request) -> Update:
+        try:
+            return self.side.hand_out(self.keeper(request), conversation, ending)
+        except StoreError as error:
+            return {self.side.question: render_notice(self.page.told(error), "error")}
 
     def _open(
         self, chat_id: str, search: str, request: gr.Request, *, loaded: bool = False
@@ -153,14 +214,25 @@ class ChatTab(ChatWidgets):
         keeper = self.keeper(request)
         try:
             chat = load(keeper, chat_id)
+        except StoreCorrupt as error:  # it can still be deleted
+            shown = self.show(Conversation(chat_id), search, request)
+            return shown | {self.notice: render_notice(self.page.told(error), "error")}
         except StoreError as error:
-            return {self.notice: render_notice(str(error), "error")}
+            return {self.notice: render_notice(self.page.told(error), "error")}
         if chat is None:
             shown = self.show(Conversation(), search, request)
             gone = "" if loaded else render_notice(_texts.say("gone"), "warning")
             return shown | {self.notice: gone}
         shown = self.show(Conversation.of(chat), search, request)
-        return shown | restored_settings(self.sampling, chat.settings)
+        back = restored_settings(self.sampling, chat.settings)
+        return shown | back | self._head(chat.settings)
+
+    def _head(self, settings: Mapping[str, Any]) -> Update:
+        changes = self.sampling.say_changes(settings)
+        said = (
+            _texts.say("settings_changed", changes=changes) if changes else _texts.say("settings")
+        )
+        return {self.fold: gr.Accordion(label=said)}
 
 
 def build(page: Page) -> None:
@@ -177,7 +249,9 @@ def build(page: Page) -> None:
                 elem_id="chat-log", placeholder=_texts.label("welcome"), buttons=["copy"],
                 editable="user", latex_delimiters=LATEX, allow_tags=False,
                 group_consecutive_messages=False,
+                examples=[{"text": prompt} for prompt in EXAMPLE_PROMPTS],
             )  # fmt: skip
+            acts = gr.HTML(elem_id="chat-acts", padding=False, js_on_load=REMOVE_JS)
             notice = gr.HTML(elem_id="chat-notice")
             with gr.Row():
                 prompt = gr.Textbox(
@@ -196,12 +270,16 @@ def build(page: Page) -> None:
             panel = gr.HTML(render_panel(), elem_id="chat-panel")
             colour = gr.Checkbox(True, label=_texts.label("colour"), container=False,
                                  elem_id="chat-colour")  # fmt: skip
-            with gr.Accordion(_texts.label("settings"), open=False, elem_id="chat-settings"):
+            with gr.Accordion(
+                _texts.label("settings"), open=False, elem_id="chat-settings"
+            ) as fold:
                 sampling = build_sampling("chat")
     tab = ChatTab(
-        page, log, turns, stored, prompt, notice, panel, send, stop, retry, colour, side, sampling
-    )
+        page, log, turns, stored, prompt, notice, panel, send, stop, retry, colour, side, sampling,
+        fold,
+    )  # fmt: skip
     connect_presets(sampling, page)
+    acts.select(tab.on_remove, [turns, side.search], tab.outputs, **_QUIET)
     _connect_replies(tab)
     _connect_list(tab)
     _connect_page(tab)
@@ -220,26 +298,26 @@ def _connect_replies(tab: ChatTab) -> None:
     connect_flow([tab.prompt.submit, tab.send.click], tab.on_send, inputs=asked, **shown)
     connect_flow([tab.retry.click, tab.log.retry], tab.on_retry, inputs=asked[1:], **shown)
     connect_flow([tab.log.edit], tab.on_edit, inputs=asked[1:], **shown)
+    connect_flow([tab.log.example_select], tab.on_example, inputs=asked[1:], **shown)
     tab.stop.click(tab.on_stop, queue=False, show_progress="hidden", api_visibility="private")
     tab.log.undo(tab.on_undo, [tab.turns, tab.side.search], tab.outputs, **_QUIET)
 
 
 def _connect_list(tab: ChatTab) -> None:
     side, shown = tab.side, [tab.turns, tab.side.search]
-    everything = [*tab.outputs, *tab.sampling.inputs]
     gr.on([side.new.click, tab.log.clear], tab.on_clear, side.search, tab.outputs, **_QUIET)
-    side.chosen.input(tab.on_open, [side.chosen, side.search], everything, **_QUIET)
+    side.chosen.input(tab.on_open, [side.chosen, side.search], tab.opened, **_QUIET)
     side.search.change(
         tab.on_search, shown, [side.chosen, side.empty], trigger_mode="always_last", **_QUIET
     )
     gr.on(
         [side.title.submit, side.title.blur],
         tab.on_rename,
-        [tab.turns, side.title, side.search],
-        [tab.turns, tab.notice, *side.outputs],
+        [tab.turns, tab.stored, side.title, side.search],
+        [tab.notice, side.chosen, side.title],
         **_QUIET,
     )
-    side.delete.click(side.ask, tab.turns, side.deletion, **_QUIET)
+    side.delete.click(tab.on_ask, tab.turns, side.deletion, **_QUIET)
     side.keep.click(side.calm, None, side.deletion, **_QUIET)
     side.confirm.click(tab.on_delete, shown, tab.outputs, **_QUIET)
     for button, hand_out in ((side.markdown, tab.on_markdown), (side.json, tab.on_json)):
@@ -250,6 +328,8 @@ def _connect_list(tab: ChatTab) -> None:
 
 def _connect_page(tab: ChatTab) -> None:
     blocks: Any = Context.root_block
-    everything = [*tab.outputs, *tab.sampling.inputs]
-    blocks.load(tab.on_load, [tab.stored, tab.side.search], everything, **_QUIET)
+    inputs = list(tab.sampling.inputs)
+    changed = [widget.change for widget in inputs]  # type: ignore[attr-defined]
+    gr.on(changed, tab.on_settings, inputs, tab.fold, trigger_mode="always_last", **_QUIET)
+    blocks.load(tab.on_load, [tab.stored, tab.side.search], tab.opened, **_QUIET)
     blocks.load(None, js=PAGE_SCRIPT, **_QUIET)

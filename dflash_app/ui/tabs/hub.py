@@ -9,10 +9,13 @@ from dflash_app.ui.hub_advice import build_advice, connect_advice
 from dflash_app.ui.hub_care import build_care, connect_care
 from dflash_app.ui.hub_fit import Fits
 from dflash_app.ui.hub_jobs import IDLE_TICK_S
+from dflash_app.ui.hub_serve import build_serving
 from dflash_app.ui.hub_table import ALL, CHOOSE_JS, FITS, ORDERS, STATUSES, STAY_JS
 from dflash_app.ui.hub_texts import texts
 from dflash_app.ui.hub_view import QUIET, HubView
 from dflash_app.ui.shell import Page
+
+_COME_JS = "() => { document.querySelector('#tab-hub-button').click(); }"
 
 
 def build(page: Page) -> None:
@@ -39,12 +42,13 @@ def build(page: Page) -> None:
         gr.Timer(IDLE_TICK_S, active=False), target, drafter, detail, jobs, fit, notice,
     )  # fmt: skip
     advising = build_advice(view)
+    added = build_serving(view)
     care = build_care(page)
     _connect(
         view,
         chooses=[table.select, connect_advice(advising)],
         changes=connect_actions(actions, view),
-        reloads=connect_care(care),
+        reloads=[event for event in (connect_care(care), added) if event],
         questions=actions.asking,
     )
 
@@ -76,7 +80,12 @@ def _status(status: str) -> str:
 
 
 def _connect(
-    view: HubView, *, chooses: list[Any], changes: list[Any], reloads: Any, questions: list[Any]
+    view: HubView,
+    *,
+    chooses: list[Any],
+    changes: list[Any],
+    reloads: list[Any],
+    questions: list[Any],
 ) -> None:
     """Draw at once what needs no waiting; then work out fits, then ask the hub, and draw again."""
     bar, chosen = view.page.bar, [view.chosen, *view.wish]
@@ -91,7 +100,8 @@ def _connect(
 
     family = view.wish[1]
     then_look(view.page.tab.select(view.on_show, everything, [*view.shown, family], **QUIET))
-    then_look(reloads.then(view.on_show, everything, [*view.shown, family], **QUIET))
+    for event in reloads:
+        then_look(event.then(view.on_show, everything, [*view.shown, family], **QUIET))
     clear = {"fn": lambda: ["", None, None], "outputs": questions, **QUIET}
     followed = [bar.pair.change, bar.drafter.change]
     targets, drafters = [view.chosen, view.target], [view.chosen, view.drafter]
@@ -104,6 +114,9 @@ def _connect(
         then_ask(event.then(**clear))
     for event in changes:
         then_look(event)
+    asked = bar.facts.select(view.on_follow, everything, view.shown, **QUIET)
+    asked.then(None, js=_COME_JS, **QUIET)
+    then_ask(asked.then(**clear))
     gr.on(
         [view.wish[0].change, *(box.input for box in view.wish[1:])],
         lambda *values: view.draw_table(values[0], values[1:]),

@@ -9,9 +9,11 @@ import gradio as gr
 import pytest
 
 from dflash_app.hub.disk import repo_folder
+from dflash_app.hub.fit import SHORT_NAMES
 from dflash_app.settings import Settings, find_bundled
 from dflash_app.ui.hub_chosen import Chosen
 from dflash_app.ui.live import LiveRuns
+from dflash_app.ui.pair_facts import auto_dtype
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace, open_workspace
 from tests.hub.conftest import add_pair, cache, model_files, server
@@ -92,7 +94,7 @@ def test_every_pair_is_listed_without_a_question_to_the_hub(hub: Hub, server: Hu
     assert hub.chosen == Chosen("embedded")
     hub.do("HubView.on_look")
     html = hub.do("HubView.on_told", hub.chosen, *WISH)["hub-list"]
-    assert "fits in bf16" in html
+    assert f"fits in {SHORT_NAMES[auto_dtype()]}" in html
     assert server.requests == []
 
 
