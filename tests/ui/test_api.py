@@ -61,7 +61,8 @@ def test_twenty_clients_are_answered_or_told_their_place_and_memory_stays(app: R
     refused = [each for each in replies if each.refusal is not None]
     assert [each for each in replies if each.mixed_up] == []
     assert all(each.place is not None and each.place > 12 for each in refused), refused
-    assert len(replies) - len(refused) >= 2 * 13
+    # Twelve may wait; who has the turn as they come may be the warm-up, or one that just ends.
+    assert len(replies) - len(refused) >= 2 * 12
     assert resident[-1] - resident[0] < MAX_GROWTH_BYTES
 
 
