@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
-from dflash_app.errors import RequestError
 from dflash_app.registry.pair import Pair
 from dflash_app.ui.format import UNKNOWN, format_bytes
 
@@ -155,26 +153,8 @@ def build_report(results: BenchmarkResults, pairs: Sequence[Pair]) -> Report:
 
 
 def report_json(report: Report) -> str:
-    """As JSON text that `read_report` takes back."""
+    """As JSON text, which holds all of it."""
     return TypeAdapter(Report).dump_json(report, indent=2).decode()
-
-
-def read_report(path: Path) -> Report:
-    """A report that `report_json` wrote.
-
-    Raises:
-        RequestError: the file cannot be read, or is none of this version's.
-    """
-    try:
-        return TypeAdapter(Report).validate_json(path.read_bytes())
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror}): name another.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "its beginning"
-        raise RequestError(
-            f"{path} holds no report of this version (at {place}: {first['msg']}): name another."
-        ) from error
 
 
 def say_hardware(hardware: dict[str, Any]) -> str:

@@ -16,11 +16,11 @@ from dflash_plugins.benchmark.report import (
     Line,
     Report,
     build_report,
-    read_report,
     report_json,
     say_settings,
 )
 from dflash_plugins.benchmark.results import BenchmarkResults, read_results, to_json
+from pydantic import TypeAdapter
 
 from dflash_app.engine.protocol import LoadOptions
 from dflash_app.errors import RequestError
@@ -67,21 +67,15 @@ def test_percentiles_are_interpolated_over_complete_prompts() -> None:
     assert line.num_failed == 1
 
 
+def taken_back(path: Path) -> Report:
+    return TypeAdapter(Report).validate_json(path.read_bytes())
+
+
 def test_a_report_survives_json(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(report_json(report()))
     assert json.loads(path.read_text())["format"] == 1
-    assert read_report(path) == report()
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 1}'])
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "report.json"
-    path.write_text(text)
-    with pytest.raises(RequestError, match="holds no report of this version"):
-        read_report(path)
-    with pytest.raises(RequestError, match="cannot be read"):
-        read_report(tmp_path / "absent.json")
+    assert taken_back(path) == report()
 
 
 def test_every_file_is_written_and_the_results_can_be_read_again(tmp_path: Path) -> None:
@@ -90,7 +84,7 @@ def test_every_file_is_written_and_the_results_can_be_read_again(tmp_path: Path)
     names = [path.name for path in written]
     assert names == ["results.json", "report.json", "report.csv", "report.md"]
     assert read_results(written[0]) == found
-    assert read_report(written[1]) == report(found)
+    assert taken_back(written[1]) == report(found)
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="name another folder"):
         write_files(found, report(found), tmp_path / "file")
@@ -196,8 +190,8 @@ def test_a_report_and_results_of_an_earlier_version_can_be_read(tmp_path: Path) 
     for name in ("command", "num_questions", "counts"):
         del old[name]
     path.write_text(json.dumps(old))
-    assert read_report(path).command == ""
-    assert "same again" not in to_markdown(read_report(path))
+    assert taken_back(path).command == ""
+    assert "same again" not in to_markdown(taken_back(path))
     old = json.loads(to_json(measured()))
     del old["num_questions"]
     path.write_text(json.dumps(old))
