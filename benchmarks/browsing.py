@@ -1,10 +1,11 @@
-"""One start of the real app: type into its page, end it, and decode the same without it."""
+"""One start of the real app: type into its page, and decode each reply again without it."""
 
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import psutil
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from benchmarks.prompts import Prompt
-from benchmarks.replay import ALL, CHAT, REPLAYED
+from benchmarks.replay import ALL, CHAT, DONE, REPLAYED
 from dflash_app.store.records import RunFilter, RunRecord
 from dflash_app.store.runs import Store
 from tests.e2e.running_app import ROOT, RunningApp, choose, open_page, send, start_app
@@ -22,6 +23,8 @@ REPLY_TIMEOUT_MS = 120_000
 VIEWPORT: ViewportSize = {"width": 1280, "height": 860}
 NO_DRAFTER = "none (plain AR)"
 TYPED_MODES = ("dflash", "ar")
+REST_MS = 400
+"""After a reply: what the page still draws then must not be taken from the replay."""
 NUM_WARM_UP = 1
 """Prompts sent in every mode before those that count."""
 
@@ -78,7 +81,7 @@ class Round:
 
 
 def play_round(home: Path, browser: Browser, scripts: Sequence[Script], num_threads: int) -> Round:
-    """Start the app, type the scripts, end it, and decode the same without it.
+    """Start the app, type the scripts, and decode each reply again without the page, in turn.
 
     Args:
         home: of the app, with an empty run log.
@@ -87,7 +90,7 @@ def play_round(home: Path, browser: Browser, scripts: Sequence[Script], num_thre
         num_threads: that the page decodes with, for the replay.
 
     Raises:
-        RuntimeError: the app ended early, or page and replay put out different tokens.
+        RuntimeError: the app or the replay ended early, or they put out different tokens.
     """
     began_s = time.monotonic()
     with start_app(home) as app:
@@ -96,20 +99,39 @@ def play_round(home: Path, browser: Browser, scripts: Sequence[Script], num_thre
         page.set_default_timeout(REPLY_TIMEOUT_MS)
         open_page(page, app)
         resident_bytes = 0
-        for script in scripts:
-            _type_script(page, script)
-            resident_bytes = resident_bytes or _resident_bytes(app)
+        with _replaying(home, num_threads) as replay:
+            for script in scripts:
+                _type_script(page, script, replay)
+                resident_bytes = resident_bytes or _resident_bytes(app)
         page.close()
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.replay", str(home), "--threads", str(num_threads)],
-        cwd=ROOT,
-        check=True,
-    )
     return Round(start_s, resident_bytes, _read_runs(home, scripts))
 
 
-def _type_script(page: Page, script: Script) -> None:
-    """Choose pair and limit, then send every prompt in both modes, after one that warms up."""
+@contextmanager
+def _replaying(home: Path, num_threads: int) -> Iterator[Callable[[], None]]:
+    """A process that decodes without the page what was typed since it was last called."""
+    command = [sys.executable, "-m", "benchmarks.replay", str(home), "--threads", str(num_threads)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, bufsize=1
+    ) as process:
+        asks, answers = process.stdin, process.stdout
+        assert asks is not None and answers is not None
+
+        def replay() -> None:
+            asks.write("\n")
+            if answers.readline().strip() != DONE:
+                raise RuntimeError("The replay ended early.")
+
+        yield replay
+        asks.close()
+
+
+def _type_script(page: Page, script: Script, replay: Callable[[], None]) -> None:
+    """Choose pair and limit, then send every prompt in both modes, after one that warms up.
+
+    Each is replayed before the next is sent, so that the machine's own ups and downs meet both.
+    """
     drafter = page.locator("#drafter input")
     if script.pair is not None:
         choose(page, "pair", script.pair)
@@ -122,6 +144,8 @@ def _type_script(page: Page, script: Script) -> None:
             expect(drafter).to_have_value(NO_DRAFTER)
         for prompt in (*script.prompts[:NUM_WARM_UP], *script.prompts):
             _ask(page, prompt.text)
+            page.wait_for_timeout(REST_MS)
+            replay()
 
 
 def _ask(page: Page, text: str) -> None:

@@ -94,7 +94,7 @@ def _measure_page(options: argparse.Namespace, results: dict[str, Any]) -> list[
         num_prompts=options.page_prompts,
     )
     results["page"], results["start"], results["feel"] = page, start, asdict(feel)
-    header = ("replies", "mode", "kept", "page tok/s", "alone tok/s", "seconds", "runs", "of pairs")
+    header = ("replies", "mode", "kept", "page tok/s", "alone tok/s", "seconds", "runs")
     rows = [
         (length, mode, *group.values())
         for length, modes in page["replies"].items()

@@ -23,7 +23,7 @@ SHIPPED_LIMIT = 512
 def measure_page(
     target: Path, drafter: Path, *, shipped: bool, num_rounds: int, num_prompts: int
 ) -> tuple[dict[str, Any], dict[str, Any], Feel]:
-    """Type the same prompts into several starts of the app, and decode them again without it.
+    """Type the same prompts into several starts of the app, each decoded again without it in turn.
 
     Twice each: as the pair replies by itself, and with its stop token silenced so that the replies
     last for seconds.
@@ -80,16 +80,13 @@ def _page_figures(rounds: Sequence[Round], num_prompts: int, chromium: str) -> d
 
 
 def _compare_runs(runs: Sequence[TypedRun]) -> dict[str, float | int]:
-    """Medians with and without the page, and their ratio."""
-    with_page = median(run.page_tok_s for run in runs)
-    alone = median(run.alone_tok_s for run in runs)
+    """Medians with and without the page, and of what each reply keeps of its own pair."""
     return {
-        "kept": with_page / alone,
-        "page_tok_s": with_page,
-        "alone_tok_s": alone,
+        "kept": median(run.page_tok_s / run.alone_tok_s for run in runs),
+        "page_tok_s": median(run.page_tok_s for run in runs),
+        "alone_tok_s": median(run.alone_tok_s for run in runs),
         "median_decode_s": median(run.page_s for run in runs),
         "num_runs": len(runs),
-        "median_kept_of_pairs": median(run.page_tok_s / run.alone_tok_s for run in runs),
     }
 
 

@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from dflash_app.errors import DFlashAppError, ServeError
 from dflash_app.settings import Settings
@@ -38,9 +37,6 @@ _NOTHING_FROM_OUTSIDE = (
 
 MAX_UPLOAD_BYTES = 64_000_000
 """Of a file that a browser sends: none that the page reads may be larger."""
-
-_QUEUE_LOOK_S = 0.02
-_PROGRESS_LOOK_S = 0.25
 
 
 def serve(
@@ -75,6 +71,7 @@ def serve(
     check_port(host, port)
     check_mcp(settings)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read at import: the page reports to nobody
+    from dflash_app.ui.idle_work import slow_queue_looks
     from dflash_app.ui.language import translations
     from dflash_app.ui.shell import build_page  # gradio takes seconds to import
     from dflash_app.ui.theme import build_theme, read_css, read_js
@@ -104,7 +101,7 @@ def serve(
         )
     except OSError as error:
         raise ServeError(_in_use(port)) from error
-    calm(blocks._queue)
+    slow_queue_looks(blocks._queue)
     print(f"DFlash Studio is ready: {url}", flush=True)
     keepers: list[Copies | Retention] = []
     if settings.keep_days is not None:
@@ -183,15 +180,6 @@ def check_port(host: str, port: int) -> None:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise ServeError(_not_ours(host)) from error
             raise ServeError(_in_use(port)) from error
-
-
-def calm(queue: Any) -> None:
-    """Let Gradio's queue look for work 50 times a second instead of 1,000.
-
-    Each look takes Python's lock from the decode thread, all the time a reply is written.
-    """
-    queue.sleep_when_free = _QUEUE_LOOK_S
-    queue.progress_update_sleep_when_free = _PROGRESS_LOOK_S
 
 
 def _warm(workspace: Workspace, turn: DeviceTurn) -> None:

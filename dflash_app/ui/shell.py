@@ -21,6 +21,7 @@ from dflash_app.ui.add_pair import build_add_pair
 from dflash_app.ui.choice import Choice, read_choice
 from dflash_app.ui.components import Level, render_notice, render_notices
 from dflash_app.ui.format import escape_html
+from dflash_app.ui.idle_work import leave_out_statuses
 from dflash_app.ui.language import LANGUAGES, Texts
 from dflash_app.ui.live import LiveRun, LiveRuns
 from dflash_app.ui.model_bar import (
@@ -263,6 +264,7 @@ def build_page(workspace: Workspace, runs: LiveRuns, *, local_folders: bool = Fa
         # The page was built once, in English; pairs were added and downloaded since.
         blocks.load(refresh, bar.inputs, shown, **BAR_EVENT)
         blocks.unload(leave)  # a closed browser tab stops its runs
+        leave_out_statuses(blocks)
     return blocks
 
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dflash_app.errors import ServeError
-from dflash_app.ui.live import LiveRuns
-from dflash_app.ui.serve import calm, check_port, serve
-from dflash_app.ui.shell import build_page
+from dflash_app.ui.serve import check_port, serve
 from tests.ui.conftest import StageOpener
 from tests.ui.stage import one_reply
 
@@ -61,16 +59,6 @@ def test_the_environment_names_host_and_port(
     monkeypatch.setenv("GRADIO_SERVER_PORT", "many")
     with pytest.raises(ServeError, match="GRADIO_SERVER_PORT is 'many'"):
         serve(open_stage(one_reply))
-
-
-def test_gradios_queue_is_kept_from_taking_the_lock_a_thousand_times_a_second(
-    open_stage: StageOpener,
-) -> None:
-    queue = build_page(open_stage(one_reply), LiveRuns())._queue
-    assert queue.sleep_when_free < 0.01 < 0.1 > queue.progress_update_sleep_when_free
-    calm(queue)
-    assert queue.sleep_when_free == 0.02
-    assert queue.progress_update_sleep_when_free == 0.25
 
 
 def test_registering_the_page_imports_no_gradio() -> None:
