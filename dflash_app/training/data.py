@@ -185,12 +185,17 @@ def _regenerate(
 def _batches(
     pairs: Sequence[tuple[list[int], list[int]]],
 ) -> Iterator[Sequence[tuple[list[int], list[int]]]]:
-    """Cut pairs, sorted by length, into batches of about _BATCH_TOKENS."""
+    """Cut pairs, the shortest first, into batches of _BATCH_TOKENS at most, padding included.
+
+    A pair that is longer alone is a batch of its own.
+    """
     start = 0
-    while start < len(pairs):
-        size = max(1, _BATCH_TOKENS // sum(map(len, pairs[start])))
-        yield pairs[start : start + size]
-        start += size
+    for end, longest in enumerate(pairs):
+        if end > start and (end + 1 - start) * sum(map(len, longest)) > _BATCH_TOKENS:
+            yield pairs[start:end]
+            start = end
+    if pairs:
+        yield pairs[start:]
 
 
 @torch.inference_mode()

@@ -96,6 +96,22 @@ def test_sequences_are_answered_once_and_again_when_the_data_changes(target_dir,
     assert len(log) > spoken
 
 
+def test_no_batch_reads_more_than_it_may_however_unlike_its_prompts(
+    target_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("dflash_app.training.data._BATCH_TOKENS", 60)
+    rows = [[("user", text)] for text in ("w1", "w2", "w3 " * 20, "w4 " * 20)]
+    target = load_target(target_dir, torch.device("cpu"), torch.float32)
+    read = []
+    target.model.register_forward_pre_hook(
+        lambda model, args, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    config = config_for(target_dir, tmp_path, rows)
+    found = load_sequences(config, load_tokenizer(target_dir), target, lambda _: None)
+    assert len(found.lengths) == len(rows)
+    assert 20 < max(read) <= 60
+
+
 def test_without_regeneration_the_files_replies_are_taken(target_dir, tmp_path):
     rows = [[("user", "w1"), ("assistant", "w2 w3")]]
     found = rows_by_prompt(sequences_of(config_for(target_dir, tmp_path, rows, regenerate=False)))

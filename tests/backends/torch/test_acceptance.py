@@ -132,8 +132,10 @@ def tiny(make_target: Callable[..., Any], make_drafter: Callable[..., Any]) -> T
     return TorchModels(target, drafter)
 
 
-@pytest.mark.parametrize("processors", PROCESSORS)
-@pytest.mark.parametrize("mode", ["ar", "dflash"])
+@pytest.mark.parametrize(
+    ("mode", "processors"),
+    [("ar", "none"), ("ar", "all"), *(("dflash", processors) for processors in PROCESSORS)],
+)
 def test_sampled_sequences_have_the_targets_distribution(
     tiny: TorchModels, mode: Mode, processors: str
 ) -> None:
