@@ -156,6 +156,11 @@ class RunRecord:
     metrics: RunMetrics
     error: str | None
 
+    @property
+    def whole(self) -> bool:
+        """It ended by itself, so that its speed counts: one that was cut tells of its beginning."""
+        return self.finish_reason in ("stop", "length")
+
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:

@@ -10,7 +10,7 @@ import gradio as gr
 
 from dflash_app.errors import DFlashAppError, PairNotReady, RequestError
 from dflash_app.events import DecodeEvent
-from dflash_app.race import RaceLane, speedup, warm_up
+from dflash_app.race import RaceLane, end_to_end_speedup, speedup, warm_up
 from dflash_app.request import GenerationRequest, Message, SamplingParams
 from dflash_app.spaces.public import check_limits
 from dflash_app.ui.choice import Choice
@@ -88,6 +88,9 @@ class Api:
         seed: int | None = None,
         thinking: str | None = None,
         block_size: int | None = None,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        stop: list[str] | None = None,
         request: gr.Request | None = None,
     ) -> Iterator[Answer]:
         """Answer a message; the text so far comes ten times a second.
@@ -105,6 +108,9 @@ class Api:
             seed: makes sampling repeatable.
             thinking: "on", "off" or a level of the model's template.
             block_size: tokens of a block, anchor included; None takes the drafter's own.
+            min_p: least probability kept, as a part of the likeliest token's; 0 keeps all.
+            repetition_penalty: above 1 makes tokens that came before less likely; 1 is none.
+            stop: texts that end the answer and are not part of it.
             request: Gradio's own; programs do not send it.
 
         Returns:
@@ -116,7 +122,8 @@ class Api:
             wanted = GenerationRequest(
                 messages=turns,
                 max_new_tokens=max_new_tokens,
-                sampling=SamplingParams(temperature, top_p, top_k, seed=seed),
+                stop=_read_stop(stop),
+                sampling=SamplingParams(temperature, top_p, top_k, min_p, repetition_penalty, seed),
                 mode=mode,
                 block_size=block_size,
                 thinking=thinking,
@@ -142,6 +149,12 @@ class Api:
         temperature: float = 0.0,
         seed: int | None = None,
         block_size: int | None = None,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        thinking: str | None = None,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        stop: list[str] | None = None,
         request: gr.Request | None = None,
     ) -> Iterator[Answer]:
         """Race plain decoding against DFlash on one message, under one fair clock.
@@ -154,19 +167,28 @@ class Api:
             temperature: from 0 (always the likeliest token) to 2.
             seed: makes sampling repeatable.
             block_size: tokens of a block, anchor included; None takes the drafter's own.
+            top_p: nucleus mass above 0, up to 1.
+            top_k: candidates kept; 0 keeps all.
+            thinking: "on", "off" or a level of the model's template.
+            min_p: least probability kept, as a part of the likeliest token's; 0 keeps all.
+            repetition_penalty: above 1 makes tokens that came before less likely; 1 is none.
+            stop: texts that end each lane and are not part of it.
             request: Gradio's own; programs do not send it.
 
         Returns:
             state and place as of `chat`; ar and dflash, each with text, finish_reason and figures;
-            at the end speedup (of decoding) and verdict (identical, explanation, position).
+            at the end speedup (of decoding), end_to_end_speedup (with the prompt) and verdict
+            (identical, explanation, position).
         """
         with self._refusing():
             turns = _read_turns(message, None, system)
             wanted = GenerationRequest(
                 messages=turns,
                 max_new_tokens=max_new_tokens,
-                sampling=SamplingParams(temperature, seed=seed),
+                stop=_read_stop(stop),
+                sampling=SamplingParams(temperature, top_p, top_k, min_p, repetition_penalty, seed),
                 block_size=block_size,
+                thinking=thinking,
             )
             choice = self._choose(pair, wanted)
         race = _Race(self.page, choice, wanted, self._owner(request))
@@ -257,6 +279,7 @@ class _Race:
             "ar": _say_run(self.views[0]),
             "dflash": _say_run(self.views[1]),
             "speedup": speedup(plain, drafted) if judged else None,
+            "end_to_end_speedup": end_to_end_speedup(plain, drafted) if judged else None,
             "verdict": _say_verdict(judged) if judged else None,
         }
 
@@ -273,6 +296,11 @@ def _read_turns(message: Any, history: Any, system: Any) -> tuple[Message, ...]:
     earlier = [Message(turn.get("role"), turn.get("content")) for turn in turns]
     spoken = [Message("system", system)] if system else []
     return (*spoken, *earlier, Message("user", message))
+
+
+def _read_stop(stop: Any) -> Any:
+    """A list as the tuple that a request holds; whatever else it is, the request refuses it."""
+    return tuple(stop or ()) if stop is None or isinstance(stop, list) else stop
 
 
 def _say_state(run: LiveRun[Any]) -> Answer:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from dflash_app.errors import DFlashAppError, RequestError, StoreError
+from dflash_app.errors import DFlashAppError, RequestError
 from dflash_app.events import DecodeEvent
 from dflash_app.request import Message
 from dflash_app.spaces.public import check_limits
@@ -15,7 +15,7 @@ from dflash_app.ui.chat_cautions import cautions
 from dflash_app.ui.chat_conversation import Conversation
 from dflash_app.ui.chat_reply import Reply, render_panel
 from dflash_app.ui.chat_widgets import ChatWidgets
-from dflash_app.ui.components import Level, render_notice, render_notices
+from dflash_app.ui.components import render_notice
 from dflash_app.ui.flow import Update
 from dflash_app.ui.format import well_formed
 from dflash_app.ui.language import Texts
@@ -65,7 +65,9 @@ def answer(
         return
     reply.replaced = conversation.turns[len(kept.turns) :]
     search, session = values[-1], session_of(browser)
-    told = {tab.notice: render_notices(_keep(tab, reply, prompt, values))}
+    # Where the store cannot keep the question, the chat goes on without being kept.
+    reply.ask(prompt, saved_settings(values[len(tab.page.bar.inputs) : -2]))
+    told = {tab.notice: reply.render_notice()}
     run = reply.start(browser)
     tab.replies[session] = reply
     ended = False
@@ -103,26 +105,8 @@ def _prepare(
     tab.page.check_ready(choice)
     pair = tab.page.workspace.registry.get(choice.pair)
     view = RunView(colour=bool(colour))
-    return Reply(tab.page, tab.keeper(browser), kept, choice, pair, request, view)
-
-
-def _keep(
-    tab: ChatWidgets, reply: Reply, prompt: str, values: Sequence[Any]
-) -> list[tuple[str, Level]]:
-    """Keep the question in the store; where that fails the chat goes on without being kept.
-
-    Returns:
-        What the user should know before the reply comes.
-    """
-    told: list[tuple[str, Level]] = []
-    sampling = values[len(tab.page.bar.inputs) : -2]
-    try:
-        reply.ask(prompt, saved_settings(sampling))
-    except StoreError:
-        told.append((reply.say_not_kept(), "warning"))
-    template = template_of(tab.page.workspace, reply.pair)
-    told += [(each, "warning") for each in cautions(reply.pair, template, reply.request)]
-    return told
+    told = cautions(pair, template_of(tab.page.workspace, pair), request)
+    return Reply(tab.page, tab.keeper(browser), kept, choice, pair, request, view, told)
 
 
 def _beginning(tab: ChatWidgets, reply: Reply, search: str) -> Update:

@@ -42,12 +42,23 @@ PAGE_SCRIPT = """() => {
             }
         });
     }
+    const log = document.querySelector("#chat-log");
+    const marked = "[aria-label*='\\u2060'], [aria-label*='\\u2063']";
+    const relabel = () => {
+        for (const each of log.querySelectorAll(marked)) {
+            each.setAttribute("aria-label", clean(each.getAttribute("aria-label")));
+        }
+    };
+    const watched = {subtree: true, childList: true, attributeFilter: ["aria-label"]};
+    new MutationObserver(relabel).observe(log, watched);
+    relabel();
     if (innerWidth < 760) {
         document.querySelector("#chat-list-fold > button")?.click();
     }
 }"""
 """What the tab runs once in the browser: copying gives what was written, without joiners and the
-line below a reply; on a phone the list of conversations begins folded."""
+line below a reply, and a screen reader hears that, where Gradio labels a bubble with the markup of
+its message; on a phone the list of conversations begins folded."""
 
 _FENCED = r"^(?P<ticks>`{3,})[^`\n]*(?:\n|\Z)(?:[\s\S]*?^(?P=ticks)`* *$|[\s\S]*)"
 _ACTIVE = r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|!(?=\[)"

@@ -1,6 +1,6 @@
 """One reply from the first look to the last: what the chat tab shows of it and keeps of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Reply:
         pair: whose drafter is used.
         request: what the model is asked.
         view: the run as far as it has come.
+        cautions: where the drafter is known to lose, told before the reply and beside it.
         not_kept: why the store has refused the question; None where it is kept.
         before: the bubbles of the conversation, the question's last.
         instead: what the browser tab shows by now, where the user has left this conversation.
@@ -63,6 +64,7 @@ class Reply:
     pair: Pair
     request: GenerationRequest
     view: RunView
+    cautions: Sequence[str] = ()
     not_kept: StoreError | None = None
     before: list[Bubble] = field(default_factory=list)
     instead: Conversation | None = None
@@ -71,8 +73,7 @@ class Reply:
     def ask(self, prompt: str, settings: dict[str, object]) -> None:
         """Put the question behind the conversation, in the store too.
 
-        Raises:
-            StoreError: it is not kept; the question stands in the conversation all the same.
+        Where it is not kept, which `not_kept` tells, it stands in the conversation all the same.
         """
         asked = self.conversation.asked(prompt)
         try:
@@ -80,9 +81,7 @@ class Reply:
         except StoreError as error:
             self.not_kept = error
             self.conversation = replace(asked, num_unkept=asked.num_unkept + 1)
-            raise
-        finally:
-            self.before = bubbles_of(self.conversation.turns)
+        self.before = bubbles_of(self.conversation.turns)
 
     def start(self, browser: gr.Request) -> LiveRun[DecodeEvent]:
         """Load what was chosen and decode, in the reader's thread."""
@@ -116,6 +115,7 @@ class Reply:
             view.finished,
             stopped=run.stopped and not failed,
             num_before=run.num_before,
+            loading_s=run.loading_s,
         )
         status = render_status(said + (view.circumstances() if view.finished else ""), busy=busy)
         metrics = view.metrics()
@@ -140,20 +140,22 @@ class Reply:
         except StoreError:
             return self.conversation.without(asked, self.replaced)
 
-    def render_notice(self, run: LiveRun[DecodeEvent]) -> str:
-        """What to tell beside a reply that is through."""
+    def render_notice(self, run: LiveRun[DecodeEvent] | None = None) -> str:
+        """What to tell beside a reply.
+
+        Args:
+            run: that is through; None before it begins.
+        """
         notices: list[tuple[str, Level]] = []
-        if is_failed(run):
+        if run is not None and is_failed(run):
             notices.append((str(run.error or _texts.say("broken")), "error"))
-        else:
+        elif run is not None:
             notices.append((self._hints(), "info"))
         if self.not_kept is not None:
-            notices.append((self.say_not_kept(), "warning"))
+            said = _texts.say("not_kept", reason=self.page.told(self.not_kept))
+            notices.append((said, "warning"))
+        notices += [(each, "warning") for each in self.cautions]
         return render_notices(notices)
-
-    def say_not_kept(self) -> str:
-        """Why the message is on the page only."""
-        return _texts.say("not_kept", reason=self.page.told(self.not_kept))
 
     def _hints(self) -> str:
         told, run_id = self.view.hints(), self.view.run_id

@@ -22,6 +22,7 @@ class ChatWidgets:
         turns: the `Conversation` that is shown.
         stored: its id, kept by the browser, so that a reload brings it back.
         fold: around `sampling`, whose values its heading tells while it is closed.
+        pair_back: a box that nobody sees, see `chat_pair.ask_back`.
         replies: those that are being written, by browser tab.
     """
 
@@ -39,6 +40,7 @@ class ChatWidgets:
     side: ChatList
     sampling: SamplingControls
     fold: gr.Accordion
+    pair_back: gr.Textbox
     replies: dict[str, Reply] = field(default_factory=dict)
 
     @property
@@ -48,8 +50,9 @@ class ChatWidgets:
 
     @property
     def opened(self) -> list[Any]:
-        """What changes when a conversation is opened: its settings come back with it."""
-        return [*self.outputs, *self.sampling.inputs, self.fold]
+        """What changes when a conversation is opened: its settings and its pair come back."""
+        sampling = self.sampling
+        return [*self.outputs, *sampling.inputs, sampling.preset, self.fold, self.pair_back]
 
     @property
     def settings(self) -> list[Any]:

@@ -144,6 +144,7 @@ def run_status(
     *,
     stopped: bool = False,
     num_before: int | None = None,
+    loading_s: float = 0.0,
 ) -> str:
     """One line that says where the run is.
 
@@ -152,9 +153,12 @@ def run_status(
         finished: its last event.
         stopped: the user pressed Stop.
         num_before: runs that wait before this one, None = not known yet.
+        loading_s: what loading has taken so far; told from a second on.
     """
     if phase == "waiting" and num_before:
         return _texts.say("waiting_behind", number=num_before)
+    if phase == "loading" and loading_s >= 1:
+        return _texts.say("loading_since", seconds=int(loading_s))
     if phase in ("waiting", "loading"):
         return _texts.say(phase)
     if phase == "running":

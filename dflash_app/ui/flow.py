@@ -79,6 +79,7 @@ def connect_flow(
     inputs: Sequence[Any],
     outputs: Sequence[Any],
     live: Sequence[Any],
+    box: Any = None,
 ) -> None:
     """Play a generator where a trigger fires; while its flow lasts, the triggers do nothing.
 
@@ -91,7 +92,10 @@ def connect_flow(
         inputs: of the first event.
         outputs: all that the updates name.
         live: those of them that change while the run goes on.
+        box: one of them that the user may write into meanwhile: what the end gives back to it
+            stands before that.
     """
+    typed_into = [box] if box is not None else []
 
     @functools.wraps(updates)
     def begin(*values: Any) -> Update:
@@ -114,9 +118,13 @@ def connect_flow(
             # Gradio empties every output of a generator that yields nothing.
             yield {output: gr.skip() for output in live}
 
-    def end(flow: Flow | None) -> Update:
+    def end(flow: Flow | None, *typed: str) -> Update:
         kept = flow.end() if flow is not None else None
-        return {state: gr.skip()} if kept is None else {**kept, state: None}
+        if kept is None:
+            return {state: gr.skip()}
+        if box in kept and any(typed):
+            kept |= {box: "\n".join(filter(None, [kept[box], *typed]))}
+        return {**kept, state: None}
 
     event: dict[str, Any] = {
         "show_progress": "hidden",
@@ -125,4 +133,4 @@ def connect_flow(
     }
     gr.on(triggers, begin, inputs=[*inputs, state], outputs=[*outputs, state], **event).then(
         show_live, inputs=state, outputs=list(live), **event
-    ).then(end, inputs=state, outputs=[*outputs, state], **event)
+    ).then(end, inputs=[state, *typed_into], outputs=[*outputs, state], **event)

@@ -167,6 +167,7 @@ class LiveRun(Generic[ItemT]):
         self._items: SimpleQueue[ItemT] = SimpleQueue()
         self._stop = threading.Event()
         self._ended = threading.Event()
+        self._loading_since_s = 0.0
         read = partial(copy_context().run, self._read)
         self._reader = threading.Thread(target=read, name="live-run", daemon=True)
         self._starting = threading.Lock()
@@ -175,6 +176,11 @@ class LiveRun(Generic[ItemT]):
     def stopped(self) -> bool:
         """True once `stop` was called."""
         return self._stop.is_set()
+
+    @property
+    def loading_s(self) -> float:
+        """Seconds that loading has taken so far; 0 before it and after."""
+        return time.monotonic() - self._loading_since_s if self.phase == "loading" else 0.0
 
     def start(self) -> None:
         """Begin to read where nobody has looked yet; a run that was stopped before ends at once."""
@@ -233,6 +239,7 @@ class LiveRun(Generic[ItemT]):
         self.num_before = num_before
 
     def _read_all(self) -> None:
+        self._loading_since_s = time.monotonic()
         self.phase = "loading"
         items = self._source()
         try:

@@ -1,5 +1,6 @@
 """Sampling presets, and what of them and of thinking the chosen pair has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -9,7 +10,7 @@ from dflash_app.hub.target_files import read_chat_template, read_sampling
 from dflash_app.registry.pair import Pair, Sampling
 from dflash_app.ui.model_bar import FOLLOWING, offer_choices
 from dflash_app.ui.pair_facts import find_pair
-from dflash_app.ui.sampling import SamplingControls, preset_choices, thinking_labels
+from dflash_app.ui.sampling import DRAWING, SamplingControls, preset_choices, thinking_labels
 from dflash_app.ui.shell import Page
 from dflash_app.ui.thinking import thinking_choices
 from dflash_app.workspace import Workspace
@@ -79,6 +80,22 @@ def find_preset(workspace: Workspace, preset: str, name: str | None) -> Sampling
     if preset == "recommended":
         return recommended_sampling(workspace, pair) if pair else None
     return PRESETS.get(preset)
+
+
+def matching_preset(workspace: Workspace, settings: Mapping[str, Any], name: str | None) -> str:
+    """The preset that sets the sliders to these values; one's own where none does.
+
+    Args:
+        workspace: knows the pairs.
+        settings: values by the names of `sampling.NAMES`.
+        name: of the pair, which may have a preset of its own.
+    """
+    values = [settings.get(each) for each in DRAWING]
+    for preset in [*PRESETS, "recommended"]:
+        sampling = find_preset(workspace, preset, name)
+        if sampling is not None and slider_values(sampling) == values:
+            return preset
+    return _OWN
 
 
 def recommended_sampling(workspace: Workspace, pair: Pair) -> Sampling | None:

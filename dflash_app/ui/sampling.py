@@ -1,6 +1,6 @@
 """The controls that become a request: limits, sampling, thinking, stop texts, system prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ NAMES = (
     "drafts",
 )
 """What each control's elem_id ends in, in the order in which `build_request` takes the values."""
+
+DRAWING = NAMES[1:6]
+"""Those of them that say how a token is drawn, which a preset sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ class SamplingControls:
             for name, value in begun.items()
             if name in settings and (settings[name] or 0) != (value or 0)
         )
+
+    def say_heading(self, plain: str, settings: Mapping[str, Any]) -> str:
+        """What to call the fold around them: `plain`, and what `say_changes` tells."""
+        changes = self.say_changes(settings)
+        return _texts.say("heading", plain=plain, changes=changes) if changes else plain
 
     @property
     def thinking(self) -> gr.components.Component:
@@ -111,6 +119,28 @@ def build_sampling(prefix: str, *, max_new_tokens: int = 512) -> SamplingControl
     return SamplingControls(tuple(widgets[name] for name in NAMES), preset)
 
 
+def connect_heading(
+    controls: SamplingControls, fold: gr.Accordion, say_plain: Callable[[], str]
+) -> None:
+    """The heading of the fold tells which settings were changed, by hand or by a preset.
+
+    Args:
+        controls: within the fold.
+        fold: whose heading it is.
+        say_plain: what it says while nothing is changed, in the language of the event's browser.
+    """
+
+    def head(*values: Any) -> gr.Accordion:
+        return gr.Accordion(label=controls.say_heading(say_plain(), saved_settings(values)))
+
+    inputs = list(controls.inputs)
+    changed = [widget.change for widget in inputs]  # type: ignore[attr-defined]
+    gr.on(
+        changed, head, inputs, fold, trigger_mode="always_last", show_progress="hidden",
+        api_visibility="private", preprocess=False,  # "0." on its way to "0.9" is no error
+    )  # fmt: skip
+
+
 def preset_choices(*, recommended: bool = False) -> list[tuple[Any, str]]:
     """The presets by what they are called; the pair's own where one is known."""
     names = ["greedy", "recommended", "balanced", "creative", "own"]
@@ -145,7 +175,7 @@ def _build_drawing(named: Any) -> dict[str, gr.components.Component]:
             0.5, 2, 1, step=0.01, label=_texts.label("penalty"), info=at_one,
             elem_id=named("repetition-penalty"),
         )  # fmt: skip
-    return dict(zip(NAMES[1:6], (temperature, top_p, top_k, min_p, penalty), strict=True))
+    return dict(zip(DRAWING, (temperature, top_p, top_k, min_p, penalty), strict=True))
 
 
 def build_request(

@@ -162,7 +162,7 @@ class Page:
         return self.workspace.loaded(choice.pair, options, choice.backend)
 
     def ar_speed(self, loaded: LoadedPair) -> float | None:
-        """Speed of the page's last run without drafter of a pair loaded alike, None = unknown."""
+        """Speed of the page's last whole run without drafter of a pair loaded alike, or None."""
         try:
             runs = self._plain_runs(loaded.name)
         except StoreError:
@@ -171,7 +171,7 @@ class Page:
         for run in runs:
             speed = run.metrics.decode_tok_s
             alike = _place(run.start) == _place(loaded)
-            if alike and speed is not None and machine_key(run.start.hardware) == here:
+            if run.whole and alike and speed and machine_key(run.start.hardware) == here:
                 return speed
         return None
 

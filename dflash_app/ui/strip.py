@@ -12,7 +12,7 @@ from dflash_app.ui.language import Texts
 
 _texts = Texts.load("strip", Path(__file__).with_name("texts") / "strip.yaml")
 
-Fate = Literal["plain", "accepted", "bonus", "rejected"]
+Fate = Literal["plain", "accepted", "bonus", "corrected", "rejected"]
 
 LIVE_TOKENS = 96
 """Tokens shown while streaming: colouring more stalls the browser."""
@@ -97,16 +97,16 @@ def _render_legend() -> str:
     return "".join(
         f'<span class="tok {fate}" title="{escape_html(_texts.say(f"{fate}_hint"))}">'
         f"{escape_html(_texts.say(fate))}</span>"
-        for fate in ("accepted", "bonus", "rejected")
+        for fate in ("accepted", "bonus", "corrected", "rejected")
     )
 
 
 def _fates(step: StepDone, number: int) -> list[StripToken]:
     num_kept = min(step.num_accepted, len(step.token_ids))
     fates: list[tuple[int, Fate]] = [(i, "accepted") for i in step.token_ids[:num_kept]]
-    bonus: Fate = "bonus" if step.drafted_ids else "plain"
-    fates += [(i, bonus) for i in step.token_ids[num_kept:]]
     rejected = step.drafted_ids[step.num_accepted :]
+    own: Fate = "corrected" if rejected else "bonus" if step.drafted_ids else "plain"
+    fates += [(i, own) for i in step.token_ids[num_kept:]]
     # Only the first rejected draft was judged on its own; the ones behind it fell with it.
     fates += [(i, "rejected") for i in rejected[:1]]
     num_drafted = len(step.drafted_ids)
@@ -123,7 +123,7 @@ def _fates(step: StepDone, number: int) -> list[StripToken]:
 
 
 def _confidence(step: StepDone, position: int, fate: Fate) -> str:
-    if step.confidences is None or fate in ("plain", "bonus"):
+    if step.confidences is None or fate not in ("accepted", "rejected"):
         return ""
     draft = position if fate == "accepted" else step.num_accepted
     if draft >= len(step.confidences):

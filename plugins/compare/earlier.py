@@ -13,7 +13,6 @@ from dflash_app.ui.shell import machine_key
 from .outcome import RaceOutcome, Spread
 
 SOURCE = "race"
-_WHOLE = ("stop", "length")
 _MOST_RUNS = 600
 """Rows looked at, newest first: so many races are enough, and take milliseconds."""
 
@@ -62,7 +61,7 @@ def _races_like(
 
 
 def _whole(race: Sequence[RunRecord]) -> bool:
-    return all(run.finish_reason in _WHOLE and run.metrics.decode_tok_s for run in race)
+    return all(run.whole and run.metrics.decode_tok_s for run in race)
 
 
 def _settings(run: RunRecord) -> tuple[Any, ...]:

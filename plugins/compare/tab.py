@@ -21,7 +21,12 @@ from dflash_app.ui.format import escape_html
 from dflash_app.ui.live import LiveRun
 from dflash_app.ui.presets import connect_presets
 from dflash_app.ui.run_view import RunView
-from dflash_app.ui.sampling import SamplingControls, build_request, build_sampling
+from dflash_app.ui.sampling import (
+    SamplingControls,
+    build_request,
+    build_sampling,
+    connect_heading,
+)
 from dflash_app.ui.shell import Page
 from dflash_app.ui.strip import render_empty_strip
 from dflash_app.verdict import say_precision
@@ -215,9 +220,10 @@ def build(page: Page) -> None:
     outcome = gr.HTML(elem_id="race-outcome")
     share = build_share()
     panel = gr.HTML(RaceView(default_specs()).render(), elem_id="race-panel")
-    with gr.Accordion(texts.label("settings"), open=False, elem_id="race-settings"):
+    with gr.Accordion(texts.label("settings"), open=False, elem_id="race-settings") as fold:
         sampling = build_sampling("race")
     connect_presets(sampling, page)
+    connect_heading(sampling, fold, lambda: texts.say("settings"))
     tab = CompareTab(page, prompt, notice, outcome, panel, sampling, editor, share, Warmth())
     connect_flow(
         [start.click, prompt.submit],
@@ -259,7 +265,9 @@ def _decode(
 def _say_status(run: LiveRun[LaneEvent], view: RaceView) -> str:
     failed = run.phase == "ended" and (run.error is not None or run.broken)
     stopped = run.stopped and view.outcome is None and not failed  # every ended run is "stopped"
-    text = run_status(run.phase, None, stopped=stopped, num_before=run.num_before)
+    text = run_status(
+        run.phase, None, stopped=stopped, num_before=run.num_before, loading_s=run.loading_s
+    )
     if run.phase == "running" and not run.stopped:
         done = all(lane.finished is not None for lane in view.lanes)
         racing = "racing_in_turn" if view.in_turn else "racing"

@@ -10,9 +10,6 @@ from dflash_app.advisor.case import PAGE_SOURCES
 from dflash_app.store.records import RunRecord, RunStart
 from dflash_app.ui.shell import machine_key
 
-_WHOLE = ("stop", "length")
-"""Ends of runs whose speed counts: a run that was cut tells of its beginning only."""
-
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
@@ -43,7 +40,7 @@ def find_speedups(runs: Iterable[RunRecord]) -> list[Speedup]:
     drafted: list[RunRecord] = []
     for run in runs:
         speed = run.metrics.decode_tok_s
-        if not speed or run.finish_reason not in _WHOLE:
+        if not speed or not run.whole:
             continue
         if run.start.mode != "ar":
             drafted.append(run)

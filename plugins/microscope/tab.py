@@ -288,4 +288,5 @@ def _clamp(run: Specimen, number: float) -> int:
 def _busy(run: LiveRun[TrialEvent], trial: Trial) -> str:
     if run.phase == "running":
         return render_status(say_progress(trial), busy=True)
-    return render_status(run_status(run.phase, None, num_before=run.num_before), busy=True)
+    said = run_status(run.phase, None, num_before=run.num_before, loading_s=run.loading_s)
+    return render_status(said, busy=True)

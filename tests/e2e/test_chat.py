@@ -6,16 +6,24 @@ import re
 import signal
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from dflash_app.metrics import RunMetrics
 from dflash_app.store.records import RunStart
 from dflash_app.store.runs import Store
 from dflash_app.ui.tabs.chat import EXAMPLE_PROMPTS
 from tests.e2e.conftest import OpenTab
-from tests.e2e.running_app import RunningApp, choose, free_port, open_page, send, start_app
+from tests.e2e.running_app import (
+    RunningApp,
+    choose,
+    free_port,
+    newest_run,
+    open_page,
+    send,
+    start_app,
+)
 from tests.e2e.test_page import ENDED, ENDLESS, choose_tiny, set_limit
-from tests.e2e.tiny_pair import write_tiny_pair
+from tests.e2e.tiny_pair import TITLE, write_tiny_pair
 
 HOSTILE_REPLY = r"""![seen](http://evil.invalid/a.png) <img src="http://evil.invalid/b.png">
 
@@ -119,6 +127,52 @@ def test_an_example_is_answered_and_the_heading_tells_changed_settings(page: Pag
     expect(heading).to_contain_text("Sampling and limits: 1,200 tokens")
 
 
+def test_a_reload_brings_pair_drafter_and_preset_back_and_the_next_message_goes_to_them(
+    page: Page, app: RunningApp
+) -> None:
+    choose_tiny(page)
+    choose(page, "drafter", "none")
+    set_limit(page, "chat", 32)
+    choose(page, "chat-preset", "balanced")
+    expect(page.locator("#chat-temperature input[type=number]")).to_have_value("0.7")
+    answered(page, "Who are you?")
+    page.reload()
+    expect(page.locator("#chat-log .user")).to_contain_text("Who are you?")
+    expect(page.locator("#pair input")).to_have_value(TITLE)
+    expect(page.locator("#drafter input")).to_have_value(re.compile("none"))
+    expect(page.locator("#pair-facts")).not_to_contain_text("ships with the app")
+    page.locator("#chat-settings button").first.click()
+    expect(page.locator("#chat-preset input")).to_have_value("balanced")
+    expect(page.locator("#chat-temperature input[type=number]")).to_have_value("0.7")
+    answered(page, "And now?")
+    run = newest_run(app)
+    assert (run["prompt"], run["pair"], run["mode"]) == ("And now?", "tiny", "ar")
+    page.locator("#chat-clear").click()
+    choose(page, "pair", "Embedded pair")
+    page.locator("#chat-list label", has_text="Who are you?").first.click()
+    expect(page.locator("#pair input")).to_have_value(TITLE)
+
+
+def test_what_is_chosen_while_a_conversation_is_on_its_way_stays_chosen(page: Page) -> None:
+    choose_tiny(page)
+    set_limit(page, "chat", 32)
+    answered(page, "Come back late")
+
+    held: list[Route] = []
+    page.route("**/queue/join*", lambda route: held.append(route) if holding else route.continue_())
+    holding = True
+    page.reload(wait_until="domcontentloaded")
+    choose(page, "pair", "Qwen3 8B")
+    holding = False
+    assert held
+    for route in held:
+        route.continue_()
+    expect(page.locator("#chat-log .user")).to_contain_text("Come back late")
+    expect(page.locator("#pair-facts")).to_contain_text("needs download")
+    page.wait_for_timeout(1_000)
+    expect(page.locator("#pair input")).to_have_value(re.compile("Qwen3 8B"))
+
+
 def test_nothing_in_a_reply_loads_runs_or_draws(open_browser_tab: OpenTab, app: RunningApp) -> None:
     keep_reply(app.home, "Say <b>something</b> hostile مرحبا", HOSTILE_REPLY)
     page = open_browser_tab()
@@ -137,6 +191,9 @@ def test_nothing_in_a_reply_loads_runs_or_draws(open_browser_tab: OpenTab, app: 
     page.locator("#chat-log button[aria-label='Copy message']").last.click()
     page.wait_for_function("navigator.clipboard.readText().then((text) => text.length)")
     assert page.evaluate("navigator.clipboard.readText()") == HOSTILE_REPLY.rstrip()
+    spoken = page.locator("#chat-log [data-testid=bot]").last  # what a screen reader calls it
+    expect(spoken).to_have_attribute("aria-label", f"bot's message: {HOSTILE_REPLY.rstrip()}")
+    expect(reply.locator(".foot")).to_contain_text("tiny")
 
 
 def test_a_reply_that_a_crash_cut_is_there_after_a_restart_and_marked(

@@ -19,6 +19,7 @@ ENDED = re.compile(r"(Finished|Ended at the length limit) after")
 def choose_tiny(page: Page) -> None:
     """The pair that talks to its limit."""
     choose(page, "pair", TITLE)
+    expect(page.locator("#drafter input")).not_to_have_value(re.compile("embedded"))
     expect(page.locator("#pair-facts")).to_contain_text("ready")
 
 

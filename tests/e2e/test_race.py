@@ -7,6 +7,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.running_app import RunningApp, choose, open_tab
+from tests.e2e.test_page import set_limit
 from tests.e2e.tiny_pair import TITLE
 
 QUESTION = "How many positive whole-number divisors does 196 have?"
@@ -68,6 +69,13 @@ def test_three_lanes_race_and_leave_a_card_and_a_command(
     expect(first).to_contain_text("with the prompt")
     page.locator(".lane").nth(1).locator(".run-link").click()
     expect(page.locator("#microscope-step")).to_contain_text("Block 1 of")
+
+
+def test_the_heading_of_the_folded_settings_tells_what_was_changed(page: Page) -> None:
+    open_tab(page, "Compare")
+    set_limit(page, "race", 1_200)
+    heading = page.locator("#race-settings > button")
+    expect(heading).to_contain_text("Sampling and limits of all lanes: 1,200 tokens")
 
 
 def test_the_lanes_boxes_follow_the_pair(page: Page, app: RunningApp) -> None:

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.conftest import OpenTab
-from tests.e2e.running_app import RunningApp, choose, send, start_app
+from tests.e2e.running_app import RunningApp, choose, open_tab, send, start_app
 from tests.e2e.test_page import ENDED, ENDLESS, QUESTION, choose_tiny, set_limit
 from tests.e2e.tiny_pair import write_tiny_pair
 
@@ -45,6 +45,15 @@ OVERFLOWS = """() => {
             && each.getBoundingClientRect().right > width + 1 && !clipped(each))
         .map((each) => `${each.tagName} ${each.id} ${each.className}`);
 }"""
+
+ARABIC = "كم قاسما للعدد"
+STANDS_AT = """(box) => {
+    const range = document.createRange();
+    range.selectNodeContents(box);
+    const [text] = range.getClientRects(), around = box.getBoundingClientRect();
+    return text.left - around.left > around.right - text.right ? 'right' : 'left';
+}"""
+"""At which side of its box the first line begins."""
 
 WATCH_SHIFTS = """() => {
     window.shifts = [];
@@ -91,6 +100,19 @@ def reply(page: Page) -> None:
     expect(page.locator("#chat-status")).to_contain_text(ENDED)
 
 
+def race(page: Page, prompt: str) -> None:
+    open_tab(page, "Compare")
+    page.locator("#race-prompt textarea").fill(prompt)
+    page.locator("#race-start").click()
+    expect(page.locator("#race-outcome .verdict")).to_have_count(1)
+
+
+def open_newest_run(page: Page) -> None:
+    open_tab(page, "History")
+    page.locator("#history-table tbody tr").first.click()
+    expect(page.locator("#history-detail h3").first).to_be_visible()
+
+
 def serious(page: Page) -> list[tuple[str, str]]:
     """What axe-core calls serious or critical: its rule, and where."""
     return [
@@ -128,6 +150,8 @@ def test_a_chinese_browser_reads_chinese_on_every_tab(open_browser_tab: OpenTab)
 def test_axe_finds_nothing_serious_on_any_tab(open_browser_tab: OpenTab, scheme: str) -> None:
     page = open_browser_tab(color_scheme=scheme)
     reply(page)
+    race(page, QUESTION)
+    open_newest_run(page)
     for title in each_tab(page):
         for _ in range(30):  # what still fades in is no fault
             if not (found := serious(page)):
@@ -207,6 +231,36 @@ def test_nothing_jumps_while_a_reply_is_written(page: Page) -> None:
     page.wait_for_timeout(500)
     shifts = page.evaluate("window.shifts")
     assert sum(value for value, _ in shifts) < 0.1, shifts  # what Web Vitals call good
+
+
+def test_what_is_written_from_right_to_left_stands_at_the_right(page: Page) -> None:
+    race(page, ARABIC)
+    asked = page.locator("#race-prompt textarea")
+    assert asked.evaluate("each => getComputedStyle(each).unicodeBidi") == "plaintext"
+    put_out = page.locator("#race-lanes .lane-text > div").first
+    assert put_out.evaluate("each => getComputedStyle(each).unicodeBidi") == "plaintext"
+    open_newest_run(page)
+    recorded = page.locator("#history-detail pre", has_text=ARABIC)
+    assert recorded.evaluate(STANDS_AT) == "right"
+    assert page.locator("#history-detail pre").last.evaluate(STANDS_AT) == "left"
+    page.locator("#history-detail .run-link").click()
+    follows = page.locator(".scope-reply > div")
+    assert follows.evaluate("each => getComputedStyle(each).unicodeBidi") == "plaintext"
+
+
+def test_a_warning_beside_a_drafted_reply_moves_neither_log_nor_box(page: Page) -> None:
+    reply(page)
+    boxes = [page.locator(f"#chat-{name}") for name in ("log", "prompt", "retry")]
+    before = [box.bounding_box() for box in boxes]
+    page.evaluate(WATCH_SHIFTS)
+    send(page, "这个数有几个因数？")
+    expect(page.locator("#chat-log .user")).to_have_count(2)
+    expect(page.locator("#chat-status")).to_contain_text(ENDED)
+    expect(page.locator("#chat-notice")).to_contain_text("another script")
+    page.wait_for_timeout(500)
+    assert [box.bounding_box() for box in boxes] == before
+    shifts = page.evaluate("window.shifts")
+    assert sum(value for value, _ in shifts) < 0.1, shifts
 
 
 def test_names_and_files_and_registry_text_are_inert(page: Page) -> None:

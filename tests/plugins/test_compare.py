@@ -1,5 +1,6 @@
 """The Compare tab's events: the lanes, the speedups, the verdicts, and a way out of each."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -7,12 +8,18 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
+from dflash_app.engine.local import LocalPair
+from dflash_app.engine.protocol import LoadedPair, LoadOptions
+from dflash_app.engine.worker import Worker
 from dflash_app.errors import GenerationFailed
 from dflash_app.events import StepDone, TextDelta
+from dflash_app.registry.pair import Pair
 from dflash_app.settings import PublicLimits
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import build_page
 from dflash_app.workspace import Workspace
+from tests.engine.scripted import Costs, FakeTime, ScriptedModels
+from tests.engine.tiny_tokenizers import chat_tokenizer
 from tests.fakes import ScriptedPair, script_of
 from tests.ui.conftest import StageOpener
 from tests.ui.stage import (
@@ -69,6 +76,22 @@ def test_both_lanes_end_with_speedup_and_identical(open_stage: StageOpener) -> N
     runs = workspace.store.list_runs()
     assert {run.start.mode for run in runs} == {"ar", "dflash"}
     assert len({run.start.group_id for run in runs}) == 1
+
+
+def test_loading_tells_how_long_it_takes(open_stage: StageOpener) -> None:
+    loaded = threading.Event()
+
+    def load() -> ScriptedPair:
+        loaded.wait(10)
+        return two_lanes()
+
+    told = []
+    for update in race(open_stage(load)):
+        told.append(texts(update).get("race-status", ""))
+        if "reading the prompt… 1 s" in told[-1]:
+            loaded.set()
+    assert loaded.is_set(), told
+    assert "Loading" not in told[-1]
 
 
 def test_the_first_token_that_differs_is_shown_with_both_logits(open_stage: StageOpener) -> None:
@@ -237,6 +260,90 @@ def test_lanes_that_the_backend_cannot_hold_at_once_are_refused(open_stage: Stag
     lanes = [lane("ar"), lane("dflash", precision="bfloat16")]
     shown = last(race(open_stage(two_lanes), values=settings(lanes=lanes)))
     assert "choose lanes of one pair in one precision" in shown["race-notice"]
+
+
+class DraftersBackend:
+    """Pairs of one thread whose target says the same; only the second's drafter is ever right.
+
+    Attributes:
+        asked: pair and precision of each that was loaded.
+    """
+
+    name = "script"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        self._time = FakeTime()
+
+    def unavailable_reason(self) -> None:
+        return None
+
+    def load(self, pair: Pair, options: LoadOptions) -> LocalPair:
+        return self._open(pair, options, Worker(pair.name))
+
+    def load_beside(self, pair: Pair, options: LoadOptions, host: LoadedPair) -> LocalPair:
+        return self._open(pair, options, cast(LocalPair, host).worker, guest=True)
+
+    def _open(
+        self, pair: Pair, options: LoadOptions, worker: Worker, *, guest: bool = False
+    ) -> LocalPair:
+        self.asked.append((pair.name, options.dtype))
+        models = ScriptedModels(
+            lambda prefix: 40 + len(prefix) % 50,
+            accepts=(3 if pair.name == "second" else 0,),
+            dtype=options.dtype or "float32",
+            time=self._time,
+            costs=Costs(verify_s=0.2),
+        )
+        return LocalPair(
+            name=pair.name, backend=self.name, tokenizer=chat_tokenizer(), models=models,
+            worker=worker, now=self._time, guest=guest,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "loaded", "acceptance", "words"),
+    [
+        ({"drafter": "second"}, ("second", None), 4, "DFlash, second against"),
+        ({"precision": "bfloat16"}, ("scripted", "bfloat16"), 1, "DFlash, bfloat16 against"),
+    ],
+)
+def test_a_third_lane_runs_with_its_own_drafter_or_precision_and_shows_its_own_figures(
+    open_stage: StageOpener,
+    changes: dict[str, str],
+    loaded: tuple[str, str | None],
+    acceptance: int,
+    words: str,
+) -> None:
+    workspace, backend = open_stage(two_lanes), DraftersBackend()
+    workspace._backends["script"] = backend
+    lanes, sampling = [lane("ar"), lane("dflash"), lane("dflash", **changes)], [41, *SAMPLING[1:]]
+    shown = last(race(workspace, values=settings(lanes=lanes, sampling=sampling)))
+    assert backend.asked == [("scripted", None), loaded]
+    runs = {run.id: run for run in workspace.store.list_runs()}
+    third = runs[max(runs)]
+    assert (third.start.pair, third.start.dtype) == (loaded[0], loaded[1] or "float32")
+    assert "5.0 tok/s" in shown["race-cards-dflash"]
+    assert f"{acceptance * 5}.0 tok/s" in shown["race-cards-dflash-2"]
+    assert f"{acceptance}.00<" in shown["race-cards-dflash-2"]
+    assert words in shown["race-outcome"]
+    assert f"{acceptance}.00×" in shown["race-outcome"]
+    assert shown["race-outcome"].count("✓ identical") == 2
+
+
+def test_the_heading_of_the_folded_settings_tells_which_were_changed(
+    open_stage: StageOpener,
+) -> None:
+    blocks = build_page(open_stage(two_lanes), LiveRuns())
+    (head,) = (
+        event.fn
+        for event in blocks.fns.values()
+        if [each.elem_id for each in event.outputs] == ["race-settings"]
+    )
+    begun = [512, *SAMPLING[1:]]
+    assert head(*begun).label == "Sampling and limits of all lanes"
+    told = "Sampling and limits of all lanes: 64 tokens, temperature 0.7"
+    assert head(64, 0.7, *SAMPLING[2:]).label == told
 
 
 def test_a_command_with_a_hostile_prompt_is_no_markup(open_stage: StageOpener) -> None:

@@ -1,6 +1,8 @@
 """Programs use the page by three endpoints: answered or refused, never mixed up, never broken."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from benchmarks.clients import Reply, ask_at_once, open_clients
+from dflash_app.request import GenerationRequest, Message, SamplingParams
 from dflash_app.ui.api import Api
 from dflash_app.ui.live import DeviceTurn, LiveRuns
 from dflash_app.ui.shell import Page, build_page
 from tests.e2e.running_app import RunningApp, newest_run, start_app
+from tests.fakes import ScriptedPair
 from tests.ui.conftest import StageOpener
 from tests.ui.stage import PacedPair, one_reply, two_lanes, visitor
 
@@ -92,6 +96,7 @@ def test_compare_races_both_and_tells_whether_they_agree(client: Client) -> None
     assert found["verdict"]["identical"]
     assert found["ar"]["text"] == found["dflash"]["text"] != ""
     assert found["speedup"] > 0
+    assert found["end_to_end_speedup"] > 0
     assert found["ar"]["figures"]["num_steps"] > found["dflash"]["figures"]["num_steps"]
 
 
@@ -112,6 +117,13 @@ def test_compare_races_both_and_tells_whether_they_agree(client: Client) -> None
         ({"message": "x", "block_size": 99}, "block_size must be a whole number from 2"),
         ({"message": "x", "seed": -1}, "seed must be a whole number"),
         ({"message": "x", "top_p": 0}, "top_p must be above 0"),
+        ({"message": "x", "min_p": 1}, "min_p must be below 1"),
+        (
+            {"message": "x", "repetition_penalty": 0},
+            "repetition_penalty must be a number from 0.01",
+        ),
+        ({"message": "x", "stop": "###"}, "Stop texts must be a list"),
+        ({"message": "x", "stop": [""]}, "A stop text is empty"),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_sentence(
@@ -168,6 +180,25 @@ def test_the_verdict_is_of_the_tokens_that_were_raced(open_stage: StageOpener) -
         "by_text": False,
     }
     assert found["speedup"] == 3.0
+    assert found["end_to_end_speedup"] == 2.0
+
+
+SAMPLED = SamplingParams(0.7, 0.9, 40, 0.05, 1.1, 3)
+
+
+@pytest.mark.parametrize(("name", "make"), [("chat", one_reply), ("compare", two_lanes)])
+def test_every_setting_reaches_the_decoder_and_none_changes_nothing(
+    open_stage: StageOpener, name: str, make: Callable[[], ScriptedPair]
+) -> None:
+    pair = make()
+    ask = partial(getattr(open_api(open_stage, lambda: pair), name), "hello", pair="scripted")
+    list(ask(**asdict(SAMPLED), stop=["###"], thinking="off", block_size=3, request=visitor()))
+    asked = pair.requests[-1]
+    assert (asked.sampling, asked.stop) == (SAMPLED, ("###",))
+    assert (asked.thinking, asked.block_size) == ("off", 3)
+    list(ask(request=visitor()))
+    unchanged = GenerationRequest((Message("user", "hello"),), max_new_tokens=256)
+    assert pair.requests[-1] == unchanged
 
 
 def test_a_pair_without_drafter_cannot_be_raced(open_stage: StageOpener) -> None:

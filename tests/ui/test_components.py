@@ -74,6 +74,12 @@ def test_the_status_follows_the_phases() -> None:
     assert run_status("ended", None, stopped=True) == "Stopped."
 
 
+def test_loading_tells_its_seconds_once_it_lasts_over_one() -> None:
+    assert run_status("loading", None, loading_s=0.9).endswith("…")
+    assert run_status("loading", None, loading_s=3.7).endswith("… 3 s")
+    assert run_status("waiting", None, loading_s=3.7).endswith("it.")
+
+
 def test_a_view_folds_events_into_text_tokens_and_figures() -> None:
     view = RunView()
     view.add(script_of((2, 3, 4), (5, 6, 7), num_draft=3))

@@ -28,6 +28,7 @@ class Updates:
                 inputs=[self.box],
                 outputs=[self.box, self.panel, self.other],
                 live=[self.panel],
+                box=self.box,
             )
 
     def on_go(self, text: str, *_: Any) -> Iterator[Update]:
@@ -97,6 +98,20 @@ def test_a_run_without_live_updates_leaves_the_live_outputs_as_they_are(updates:
     # No update at all would make Gradio empty them.
     for flow in (refused, None):
         assert list(show_live(flow)) == [{updates.panel: gr.skip()}]
+
+
+@pytest.mark.parametrize(
+    ("typed", "stands"), [("", "again"), ("typed meanwhile", "again\ntyped meanwhile")]
+)
+def test_what_the_end_gives_back_stands_before_what_was_typed_meanwhile(
+    updates: Updates, typed: str, stands: str
+) -> None:
+    end = next(fn for fn in updates.blocks.fns.values() if fn.name == "end")
+    assert [type(each) for each in end.inputs] == [gr.State, gr.Textbox]
+    flow = Flow(updates.on_go("text"))
+    flow.begin()
+    list(flow.live([updates.panel]))
+    assert end.fn(flow, typed)[updates.box] == stands
 
 
 def test_a_flow_whose_tab_is_gone_gives_way(

@@ -98,6 +98,26 @@ def test_a_bug_ends_the_run_instead_of_hanging_the_page() -> None:
             thread.join(5)
 
 
+def test_only_loading_counts_its_seconds() -> None:
+    loading, loaded = threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        loading.set()
+        loaded.wait(10)
+        return iter([1, 2])
+
+    run = LiveRun(source, DeviceTurn())
+    assert run.loading_s == 0
+    run.start()
+    assert loading.wait(10)
+    first_s = run.loading_s
+    time.sleep(0.01)
+    assert 0 < first_s < run.loading_s
+    loaded.set()
+    assert [item for look in run.looks(0.01) for item in look] == [1, 2]
+    assert run.loading_s == 0
+
+
 def test_a_waiting_run_goes_on_once_the_device_is_free() -> None:
     turn = DeviceTurn()
     running = LiveRun(Source(), turn)

@@ -6,7 +6,14 @@ from typing import Any
 import gradio as gr
 
 from dflash_app.registry.pair import Sampling
-from dflash_app.ui.presets import PRESETS, find_preset, offer_pair_settings, slider_values
+from dflash_app.ui.presets import (
+    PRESETS,
+    find_preset,
+    matching_preset,
+    offer_pair_settings,
+    slider_values,
+)
+from dflash_app.ui.sampling import DRAWING
 from dflash_app.workspace import Workspace
 from tests.ui.conftest import StageOpener
 from tests.ui.stage import one_reply
@@ -63,3 +70,18 @@ def test_ones_own_values_are_no_preset(open_stage: StageOpener) -> None:
     assert find_preset(workspace, "own", "scripted") is None
     assert find_preset(workspace, "recommended", "no such pair") is None
     assert find_preset(workspace, "creative", None) == PRESETS["creative"]
+
+
+def test_values_that_a_preset_sets_are_called_by_its_name(open_stage: StageOpener) -> None:
+    workspace = open_stage(one_reply)
+    (workspace.settings.home / "target" / "generation_config.json").write_text(CONFIG)
+
+    def named(values: Sequence[float], pair: str | None = "scripted") -> str:
+        return matching_preset(workspace, dict(zip(DRAWING, values, strict=True)), pair)
+
+    for name, sampling in PRESETS.items():
+        assert named(slider_values(sampling)) == name
+    assert named([0.6, 0.95, 20, 0.0, 1.0]) == "recommended"
+    assert named([0.6, 0.95, 20, 0.0, 1.0], None) == "own"
+    assert named([0.7, 0.95, 0, 0.0, 1.1]) == "own"
+    assert matching_preset(workspace, {"temperature": 0.7}, "scripted") == "own"

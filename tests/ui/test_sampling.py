@@ -5,7 +5,13 @@ import pytest
 
 from dflash_app.errors import RequestError
 from dflash_app.request import Message, SamplingParams
-from dflash_app.ui.sampling import as_mode, build_request, build_sampling, saved_settings
+from dflash_app.ui.sampling import (
+    as_mode,
+    build_request,
+    build_sampling,
+    connect_heading,
+    saved_settings,
+)
 from tests.ui.stage import SAMPLING
 
 TURNS = [Message("user", "How many divisors?")]
@@ -51,6 +57,21 @@ def test_what_differs_from_the_first_values_is_said_in_a_few_words() -> None:
     changed = begun | {"max-tokens": 16384, "temperature": 2, "thinking": "off", "system": "Rhyme."}
     said = "16,384 tokens, temperature 2, thinking off, system prompt"
     assert controls.say_changes(changed) == said
+    assert controls.say_heading("Limits", begun) == "Limits"
+    assert controls.say_heading("Limits", changed) == f"Limits: {said}"
+
+
+def test_every_control_moves_the_heading_of_the_fold_around_it() -> None:
+    with gr.Blocks() as blocks:
+        with gr.Accordion("Limits") as fold:
+            controls = build_sampling("chat")
+        connect_heading(controls, fold, lambda: "Limits")
+    (event,) = blocks.fns.values()
+    moved = {target for target, name in event.targets if name == "change"}
+    assert moved == {widget._id for widget in controls.inputs}
+    begun = [widget.value for widget in controls.inputs]
+    assert event.fn(*begun).label == "Limits"
+    assert event.fn(*begun[:-1], "adaptive").label == "Limits: adaptive drafts"
 
 
 def test_a_whole_number_may_come_as_a_float() -> None:

@@ -1,5 +1,6 @@
 """The page stands whatever its plugins do, and tells what does not work."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,16 @@ import gradio as gr
 import pytest
 
 from dflash_app.errors import PairNotReady, StoreReadOnly, UnknownPair
+from dflash_app.events import StepDone
 from dflash_app.settings import Settings
 from dflash_app.ui.choice import read_choice
 from dflash_app.ui.language import translations
 from dflash_app.ui.live import LiveRuns
 from dflash_app.ui.shell import Page, build_page, render_problems
 from dflash_app.workspace import Workspace
-from tests.fakes import ScriptedPair, ask
+from tests.fakes import ScriptedPair, ask, script_of
 from tests.ui.conftest import StageOpener
-from tests.ui.stage import bar, one_reply, write_broken_plugin
+from tests.ui.stage import bar, one_reply, visitor, write_broken_plugin
 
 
 def elem_ids(blocks: gr.Blocks) -> set[str]:
@@ -35,6 +37,29 @@ def labels(blocks: gr.Blocks, language: str = "en") -> list[str]:
     words = translations().translations[language]
     tabs = [block for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
     return [words[tab.label.key] for tab in tabs if tab.label.key.startswith("tabs.")]
+
+
+@pytest.mark.parametrize(
+    ("name", "elem_id", "value", "limit"),
+    [
+        ("on_send", "chat-temperature", 9, "greater than maximum value 2"),
+        ("on_send", "chat-max-tokens", 0, "less than minimum value 1"),
+        ("on_race", "race-top-p", 0, "less than minimum value 0.05"),
+    ],
+)
+def test_a_value_out_of_a_sliders_range_is_refused_and_nothing_is_decoded(
+    open_stage: StageOpener, name: str, elem_id: str, value: float, limit: str
+) -> None:
+    pair = one_reply()
+    blocks = build_page(open_stage(lambda: pair), LiveRuns())
+    event = next(fn for fn in blocks.fns.values() if fn.name == name)
+    sent = [
+        value if widget.elem_id == elem_id else getattr(widget, "value", None)
+        for widget in event.inputs
+    ]
+    with pytest.raises(gr.Error, match=limit):
+        asyncio.run(blocks.process_api(event, sent, request=visitor()))
+    assert pair.requests == []
 
 
 def test_built_in_and_plugin_tabs_stand_in_their_order(open_stage: StageOpener) -> None:
@@ -113,6 +138,26 @@ def test_the_speed_to_compare_with_is_the_last_plain_run_of_this_machine(
         {"backend": "mlx"},
     ):
         assert page.ar_speed(replace(loaded, **other)) is None  # type: ignore[arg-type]
+
+
+def test_a_plain_run_that_was_cut_is_not_compared_with(open_stage: StageOpener) -> None:
+    workspace = open_stage(one_reply)
+    page, loaded = page_of(workspace), workspace.loaded("scripted")
+    assert isinstance(loaded, ScriptedPair)
+    cut = workspace.run(loaded, ask(mode="ar"), source="chat")
+    while not isinstance(next(cut), StepDone):
+        pass
+    cut.close()
+    (run,) = workspace.store.list_runs()
+    assert (run.finish_reason, run.metrics.decode_tok_s) == ("cancelled", 12.0)
+    assert page.ar_speed(loaded) is None
+    loaded.scripts = [script_of((2,), (3,), reason="length")]
+    list(workspace.run(loaded, ask(mode="ar"), source="chat"))
+    assert page.ar_speed(loaded) == 4.0
+    loaded.scripts = one_reply().scripts
+    next(again := workspace.run(loaded, ask(mode="ar"), source="chat"))
+    again.close()
+    assert page.ar_speed(loaded) == 4.0
 
 
 def test_speeds_of_other_surfaces_are_not_compared_with(open_stage: StageOpener) -> None:

@@ -16,16 +16,36 @@ def drawn(strip: TokenStrip, **options: bool) -> str:
     return strip.render(words, **options).split('aria-label="Fate of each token">')[1]
 
 
-def test_accepted_bonus_and_first_rejected_draft_are_told_apart() -> None:
+def fates(html: str) -> list[str]:
+    return [part.split('"')[0] for part in html.split('<span class="tok ')[1:]]
+
+
+def test_accepted_corrected_and_first_rejected_draft_are_told_apart() -> None:
     strip = TokenStrip()
     for event in (PrefillDone(4, 0, 3, 0.0, 0.5), STEP, Finished("stop", 1.0)):
         strip.add(event)
     html = drawn(strip)
-    fates = [part.split('"')[0] for part in html.split('<span class="tok ')[1:]]
-    assert fates == ["plain opens", "accepted opens", "accepted", "bonus", "rejected"]
+    assert fates(html) == ["plain opens", "accepted opens", "accepted", "corrected", "rejected"]
     assert [f"w{i}<" in html for i in (3, 7, 8, 20, 9, 10)] == [True] * 5 + [False]
     assert "step 1: 2 of 4 drafts accepted, drafter 90 % sure" in html
+    assert 'title="corrected, step 1: 2 of 4 drafts accepted">w20<' in html
     assert "rejected, step 1: 2 of 4 drafts accepted, drafter 25 % sure" in html
+
+
+def test_the_targets_own_token_is_a_bonus_only_where_every_draft_stood() -> None:
+    strip = TokenStrip()
+    strip.add(StepDone((7, 8, 20), (7, 8), 2, (0.9, 0.8), 0.1, 0.1, 1.0))
+    html = drawn(strip)
+    assert fates(html) == ["accepted opens", "accepted", "bonus"]
+    assert 'title="bonus, step 1: 2 of 2 drafts accepted">w20<' in html
+
+
+def test_the_legend_names_every_fate_and_says_what_it_means() -> None:
+    strip = TokenStrip()
+    strip.add(STEP)
+    legend, _ = strip.render(words).split('<div class="strip-body"')
+    assert fates(legend) == ["accepted", "bonus", "corrected", "rejected"]
+    assert 'title="the target&#x27;s own token in the place of the rejected draft"' in legend
 
 
 def test_plain_decoding_has_no_fate() -> None:

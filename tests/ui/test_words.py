@@ -92,8 +92,11 @@ def written(node: ast.expr) -> str:
 
 def not_shown(node: ast.AST) -> Iterator[ast.AST]:
     """Docstrings, scripts, errors (they are English everywhere), the terminal, parts of texts."""
-    if isinstance(node, ast.Expr) or (isinstance(node, ast.Assign) and "PROMPT" in target_of(node)):
-        yield node.value  # what is asked of a model is in the model's language
+    if isinstance(node, ast.Expr):
+        yield node.value
+    elif isinstance(node, ast.Assign) and re.search("PROMPTS?$", target_of(node)):
+        # What is asked of a model is in the language that it was taught.
+        yield from getattr(node.value, "elts", [node.value])
     elif isinstance(node, ast.Constant) and re.search(r"=>|\(\?[:P]", str(node.value)):
         yield node  # a script or a pattern
     elif isinstance(node, ast.Call):
@@ -145,6 +148,7 @@ def test_english_in_code_is_found(code: str) -> None:
         "raise RequestError('It is no block size: choose one.')",
         '"""What this module does for all."""',
         "gr.Dropdown([('PyTorch', 'torch')])",
+        "EXAMPLE_PROMPTS = ('How many divisors has it?', 'Sort the numbers now.')",
     ],
 )
 def test_what_no_reader_sees_may_be_english(code: str) -> None:

@@ -1,7 +1,7 @@
 """The Chat tab: conversations that are kept, with live figures and the strip of the last reply."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.context import Context
 
 from dflash_app.errors import StoreCorrupt, StoreError
+from dflash_app.store.chat_records import Chat
 from dflash_app.ui.chat_acts import REMOVE_JS
 from dflash_app.ui.chat_bubbles import MAX_SHOWN_CHARS, bubbles_of, turn_at
 from dflash_app.ui.chat_conversation import Conversation
@@ -16,23 +17,26 @@ from dflash_app.ui.chat_export import SAVE_FILE
 from dflash_app.ui.chat_flow import answer
 from dflash_app.ui.chat_list import build_chat_list, load
 from dflash_app.ui.chat_markdown import LATEX, PAGE_SCRIPT, written
+from dflash_app.ui.chat_pair import ask_back, connect_pair_back, last_figures
 from dflash_app.ui.chat_reply import PLACE, render_panel
 from dflash_app.ui.chat_widgets import ChatWidgets
 from dflash_app.ui.components import render_notice
 from dflash_app.ui.flow import Update, connect_flow
 from dflash_app.ui.format import format_excerpt, well_formed
 from dflash_app.ui.language import Texts
-from dflash_app.ui.presets import connect_presets
-from dflash_app.ui.sampling import build_sampling, restored_settings, saved_settings
+from dflash_app.ui.presets import connect_presets, matching_preset
+from dflash_app.ui.sampling import build_sampling, connect_heading, restored_settings
 from dflash_app.ui.shell import Page, session_of
 
 _texts = Texts.load("chat", Path(__file__).parent.with_name("texts") / "chat.yaml")
 
 _STORAGE = "dflash-studio-chat"
-_PROMPTS = (
-    "How many divisors does 196 have?\nWhat is 348 + 267?\nSort 42, 7, 19, 3.\nSolve 3x + 5 = 20."
+EXAMPLE_PROMPTS = (
+    "How many divisors does 196 have?",
+    "What is 348 + 267?",
+    "Sort 42, 7, 19, 3.",
+    "Solve 3x + 5 = 20.",
 )
-EXAMPLE_PROMPTS = _PROMPTS.splitlines()
 """Of kinds that the shipped pair was taught, in its language: an empty conversation offers them."""
 _SETTLE_S = 1.0
 """How long a page that was loaded anew waits for the reply that its reload has stopped."""
@@ -126,11 +130,11 @@ class ChatTab(ChatWidgets):
         """Begin a new conversation; the one before stays in the list."""
         return self.show(Conversation(), search, request)
 
-    def on_open(self, chat_id: str, search: str, request: gr.Request) -> Update:
-        """Show a conversation of the list, with the settings that it was written with."""
-        return self._open(chat_id, search, request)
+    def on_open(self, chat_id: str, search: str, request: gr.Request, *bar: Any) -> Update:
+        """Show a conversation of the list, with the settings and pair that wrote it."""
+        return self._open(chat_id, search, request, bar)
 
-    def on_load(self, chat_id: str, search: str, request: gr.Request) -> Update:
+    def on_load(self, chat_id: str, search: str, request: gr.Request, *bar: Any) -> Update:
         """Bring back what the browser showed before its page was loaded anew."""
         keeper, until_s = self.keeper(request), time.monotonic() + _SETTLE_S
         while keeper.fresh(Conversation(chat_id or None)).under_way:
@@ -139,11 +143,7 @@ class ChatTab(ChatWidgets):
             time.sleep(0.1)
         if session_of(request) in self.replies:
             return {self.notice: gr.skip()}  # a message was sent meanwhile
-        return self._open(chat_id, search, request, loaded=True)
-
-    def on_settings(self, *values: Any) -> Update:
-        """Tell in the heading of the settings which of them were changed."""
-        return self._head(saved_settings(values))
+        return self._open(chat_id, search, request, bar, loaded=True)
 
     def on_search(self, conversation: Conversation, search: str, request: gr.Request) -> Update:
         """List what was searched for."""
@@ -209,7 +209,13 @@ class ChatTab(ChatWidgets):
             return {self.side.question: render_notice(self.page.told(error), "error")}
 
     def _open(
-        self, chat_id: str, search: str, request: gr.Request, *, loaded: bool = False
+        self,
+        chat_id: str,
+        search: str,
+        request: gr.Request,
+        bar: Sequence[Any],
+        *,
+        loaded: bool = False,
     ) -> Update:
         keeper = self.keeper(request)
         try:
@@ -224,15 +230,25 @@ class ChatTab(ChatWidgets):
             gone = "" if loaded else render_notice(_texts.say("gone"), "warning")
             return shown | {self.notice: gone}
         shown = self.show(Conversation.of(chat), search, request)
-        back = restored_settings(self.sampling, chat.settings)
-        return shown | back | self._head(chat.settings)
+        heading = self.sampling.say_heading(_texts.say("settings"), chat.settings)
+        shown |= {self.fold: gr.Accordion(label=heading)}
+        return shown | self._settle(chat, bar)
 
-    def _head(self, settings: Mapping[str, Any]) -> Update:
-        changes = self.sampling.say_changes(settings)
-        said = (
-            _texts.say("settings_changed", changes=changes) if changes else _texts.say("settings")
-        )
-        return {self.fold: gr.Accordion(label=said)}
+    def _settle(self, chat: Chat, bar: Sequence[Any]) -> Update:
+        """Bring back the settings that a conversation was written with, and the pair."""
+        update: Update = dict(restored_settings(self.sampling, chat.settings))
+        wrote = last_figures(chat.turns)
+        if update:
+            pair = wrote.pair if wrote else None
+            preset = matching_preset(self.page.workspace, chat.settings, pair)
+            update[self.sampling.preset] = preset
+        asked = ask_back(self.page, wrote, bar) if wrote else ""
+        if wrote and asked is None:
+            said = _texts.say("pair_gone", pair=wrote.pair)
+            update[self.notice] = render_notice(said, "warning")
+        elif asked:
+            update[self.pair_back] = asked
+        return update
 
 
 def build(page: Page) -> None:
@@ -245,14 +261,13 @@ def build(page: Page) -> None:
             side = build_chat_list()
         with gr.Column(scale=3, min_width=320):
             log = gr.Chatbot(
-                label=_texts.label("conversation"), show_label=False, height=460,
+                label=_texts.label("conversation"), show_label=False, height=430,
                 elem_id="chat-log", placeholder=_texts.label("welcome"), buttons=["copy"],
                 editable="user", latex_delimiters=LATEX, allow_tags=False,
                 group_consecutive_messages=False,
                 examples=[{"text": prompt} for prompt in EXAMPLE_PROMPTS],
             )  # fmt: skip
             acts = gr.HTML(elem_id="chat-acts", padding=False, js_on_load=REMOVE_JS)
-            notice = gr.HTML(elem_id="chat-notice")
             with gr.Row():
                 prompt = gr.Textbox(
                     label=_texts.label("message"), show_label=False,
@@ -263,9 +278,10 @@ def build(page: Page) -> None:
                                  elem_id="chat-send", elem_classes="while-idle")  # fmt: skip
                 stop = gr.Button(_texts.label("stop"), variant="stop", scale=1, min_width=86,
                                  elem_id="chat-stop", elem_classes="while-busy")  # fmt: skip
-            with gr.Row():
-                retry = gr.Button(_texts.label("retry"), size="sm", min_width=80,
+            with gr.Row(elem_id="chat-below"):  # what is told here moves neither log nor box
+                retry = gr.Button(_texts.label("retry"), size="sm", scale=0, min_width=86,
                                   elem_id="chat-retry")  # fmt: skip
+                notice = gr.HTML(elem_id="chat-notice", padding=False)
         with gr.Column(scale=2, min_width=320, elem_classes="side-panel"):
             panel = gr.HTML(render_panel(), elem_id="chat-panel")
             colour = gr.Checkbox(True, label=_texts.label("colour"), container=False,
@@ -274,11 +290,14 @@ def build(page: Page) -> None:
                 _texts.label("settings"), open=False, elem_id="chat-settings"
             ) as fold:
                 sampling = build_sampling("chat")
+    pair_back = gr.Textbox(visible="hidden", elem_id="chat-pair-back")
     tab = ChatTab(
         page, log, turns, stored, prompt, notice, panel, send, stop, retry, colour, side, sampling,
-        fold,
+        fold, pair_back,
     )  # fmt: skip
     connect_presets(sampling, page)
+    connect_pair_back(page, pair_back)
+    connect_heading(sampling, fold, lambda: _texts.say("settings"))
     acts.select(tab.on_remove, [turns, side.search], tab.outputs, **_QUIET)
     _connect_replies(tab)
     _connect_list(tab)
@@ -295,7 +314,8 @@ def _connect_replies(tab: ChatTab) -> None:
         "live": [tab.log, tab.panel],
     }
     asked = [tab.prompt, tab.turns, *tab.settings]
-    connect_flow([tab.prompt.submit, tab.send.click], tab.on_send, inputs=asked, **shown)
+    sent = [tab.prompt.submit, tab.send.click]
+    connect_flow(sent, tab.on_send, inputs=asked, box=tab.prompt, **shown)
     connect_flow([tab.retry.click, tab.log.retry], tab.on_retry, inputs=asked[1:], **shown)
     connect_flow([tab.log.edit], tab.on_edit, inputs=asked[1:], **shown)
     connect_flow([tab.log.example_select], tab.on_example, inputs=asked[1:], **shown)
@@ -306,7 +326,8 @@ def _connect_replies(tab: ChatTab) -> None:
 def _connect_list(tab: ChatTab) -> None:
     side, shown = tab.side, [tab.turns, tab.side.search]
     gr.on([side.new.click, tab.log.clear], tab.on_clear, side.search, tab.outputs, **_QUIET)
-    side.chosen.input(tab.on_open, [side.chosen, side.search], tab.opened, **_QUIET)
+    asked = [side.chosen, side.search, *tab.page.bar.inputs]
+    side.chosen.input(tab.on_open, asked, tab.opened, **_QUIET)
     side.search.change(
         tab.on_search, shown, [side.chosen, side.empty], trigger_mode="always_last", **_QUIET
     )
@@ -328,8 +349,6 @@ def _connect_list(tab: ChatTab) -> None:
 
 def _connect_page(tab: ChatTab) -> None:
     blocks: Any = Context.root_block
-    inputs = list(tab.sampling.inputs)
-    changed = [widget.change for widget in inputs]  # type: ignore[attr-defined]
-    gr.on(changed, tab.on_settings, inputs, tab.fold, trigger_mode="always_last", **_QUIET)
-    blocks.load(tab.on_load, [tab.stored, tab.side.search], tab.opened, **_QUIET)
+    asked = [tab.stored, tab.side.search, *tab.page.bar.inputs]
+    blocks.load(tab.on_load, asked, tab.opened, **_QUIET)
     blocks.load(None, js=PAGE_SCRIPT, **_QUIET)

@@ -60,9 +60,12 @@ class Chat:
     def stop(self, session: str = "tab-1") -> None:
         find_handler(self.blocks, "on_stop")(visitor(session))
 
-    def do(self, name: str, *values: Any, session: str = "tab-1") -> dict[str, Any]:
-        """What an event that is no flow shows."""
-        update = texts(find_handler(self.blocks, name)(*values, visitor(session)))
+    def do(
+        self, name: str, *values: Any, session: str = "tab-1", chosen: list[str] | None = None
+    ) -> dict[str, Any]:
+        """What an event that is no flow shows; those that open a conversation are told the bar."""
+        told = (chosen or bar()) if name in ("on_open", "on_load") else []
+        update = texts(find_handler(self.blocks, name)(*values, visitor(session), *told))
         self.conversations[session] = update.get("state", self.shown(session))
         return update
 
@@ -81,5 +84,7 @@ def heads(chat: Chat) -> list[str]:
     return [head.title for head in chat.workspace.store.chats.list_heads(None)]
 
 
-def opened(chat: Chat, chat_id: str | None, session: str = "tab-1") -> dict[str, Any]:
-    return chat.do("on_open", chat_id, "", session=session)
+def opened(
+    chat: Chat, chat_id: str | None, session: str = "tab-1", chosen: list[str] | None = None
+) -> dict[str, Any]:
+    return chat.do("on_open", chat_id, "", session=session, chosen=chosen)

@@ -1,5 +1,6 @@
 """The Chat tab's events, without a browser: a reply streams, stops, fails, and loses no text."""
 
+import threading
 from dataclasses import replace
 from typing import cast
 
@@ -26,6 +27,22 @@ def test_a_reply_is_shown_kept_and_recorded(open_stage: StageOpener) -> None:
     assert 'class="tok accepted' in shown["chat-strip"]
     (run,) = chat.workspace.store.list_runs()
     assert (run.start.source, run.finish_reason, run.output) == ("chat", "stop", "bcdefgh")
+
+
+def test_loading_tells_how_long_it_takes(open_stage: StageOpener) -> None:
+    loaded = threading.Event()
+
+    def load() -> ScriptedPair:
+        loaded.wait(10)
+        return one_reply()
+
+    told = []
+    for update in Chat(open_stage(load)).send("How many?"):
+        told.append(texts(update).get("chat-status", ""))
+        if "reading the prompt… 1 s" in told[-1]:
+            loaded.set()
+    assert loaded.is_set(), told
+    assert "Finished" in told[-1]
 
 
 def test_the_conversation_so_far_is_sent_along(open_stage: StageOpener) -> None:
@@ -166,7 +183,9 @@ def test_half_a_surrogate_pair_in_a_prompt_can_be_sent_back_to_the_browser(
             assert shown.get("chat-prompt", "Keep ?") in ("Keep ?", "")
 
 
-def test_a_known_loss_is_told_before_the_reply_comes(open_stage: StageOpener) -> None:
+def test_a_known_loss_is_told_before_the_reply_comes_and_stays_beside_it(
+    open_stage: StageOpener,
+) -> None:
     chat = Chat(open_stage(one_reply))
     workspace = chat.workspace
     (pair,) = [each for each in workspace.registry.pairs if each.name == "scripted"]
@@ -179,8 +198,10 @@ def test_a_known_loss_is_told_before_the_reply_comes(open_stage: StageOpener) ->
     assert "trained with thinking off, and the model now runs with thinking on" in told
     assert "trained on English" in told
     shown = last(updates)
+    assert shown["chat-notice"].endswith(told)
     assert "trained on sequences of 4" in shown["chat-notes"]
-    assert "trained" not in last(chat.send("x", [*bar(drafter="none"), *values]))["chat-notes"]
+    plain = last(chat.send("这是什么？", [*bar(drafter="none"), *values]))
+    assert "trained" not in plain["chat-notes"] + plain["chat-notice"]
 
 
 def test_tokens_are_coloured_on_demand(open_stage: StageOpener) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from dflash_app.ui.chat_conversation import Conversation
+from dflash_app.ui.presets import PRESETS, slider_values
 from tests.ui.conftest import StageOpener
-from tests.ui.stage import bar, find_handler, last, one_reply, texts, visitor
+from tests.ui.stage import SAMPLING, bar, find_handler, last, one_reply, texts, visitor
 from tests.ui.tabs.chat_tab import Chat, heads, opened, said, talk
 
 
@@ -58,6 +59,17 @@ def test_the_settings_of_a_conversation_come_back_with_it(open_stage: StageOpene
     names = ["max-tokens", "temperature", "top-p", "top-k", "min-p", "repetition-penalty"]
     names += ["seed", "thinking", "stop-texts", "system", "drafts"]
     assert [shown[f"chat-{name}"] for name in names] == values
+    assert shown["chat-preset"] == "own"
+
+
+@pytest.mark.parametrize("preset", ["greedy", "balanced", "creative"])
+def test_the_preset_that_set_the_sliders_comes_back_with_them(
+    open_stage: StageOpener, preset: str
+) -> None:
+    chat = Chat(open_stage(one_reply))
+    values = [64, *slider_values(PRESETS[preset]), *SAMPLING[6:], True, ""]
+    last(chat.send("x", [*bar(), *values]))
+    assert opened(chat, chat.shown().chat_id)["chat-preset"] == preset
 
 
 def test_clear_forgets_the_conversation(open_stage: StageOpener) -> None:
