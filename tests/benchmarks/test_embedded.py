@@ -64,21 +64,26 @@ def test_each_prompt_is_compared_in_both_modes_in_each_round(home):
     assert figures["mean_acceptance_length"] == pytest.approx(pooled)
 
 
-def test_the_replay_decodes_the_chats_runs_again_in_their_order(home):
-    asked = [("dflash", "word word"), ("ar", "word")]
+def test_each_line_makes_the_replay_decode_what_the_chat_has_run_since(home, capsys):
+    asked = [("dflash", "word word"), ("ar", "word"), ("dflash", "strong word")]
+
+    def chat(*runs: tuple[str, str]) -> str:
+        with _workspace(home) as workspace:
+            loaded = workspace.loaded("tiny")
+            for mode, text in runs:
+                request = GenerationRequest((Message("user", text),), 9, mode=mode)
+                list(workspace.run(loaded, request, source="chat"))
+        return "\n"
+
+    replay(home, 1, (chat(*runs) for runs in (asked[:2], asked[2:], [])))
+    assert capsys.readouterr().out.split() == ["replayed"] * 3
     with _workspace(home) as workspace:
-        loaded = workspace.loaded("tiny")
-        for mode, text in asked:
-            request = GenerationRequest((Message("user", text),), 9, mode=mode)
-            list(workspace.run(loaded, request, source="chat"))
-    replay(home, num_threads=1)
-    with _workspace(home) as workspace:
-        chat, again = (
+        chats, again = (
             workspace.store.list_runs(RunFilter(source=source))[::-1]
             for source in ("chat", "benchmark")
         )
     assert [(run.start.mode, run.start.prompt) for run in again] == asked
-    assert [run.token_ids for run in again] == [run.token_ids for run in chat]
+    assert [run.token_ids for run in again] == [run.token_ids for run in chats]
     assert all(len(run.token_ids) == 9 for run in again)
 
 
