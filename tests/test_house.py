@@ -137,6 +137,17 @@ def test_remote_code_is_never_trusted() -> None:
                 assert node.value.value is False, name_of(path)
 
 
+def test_no_test_starts_an_event_loop_in_the_main_thread() -> None:
+    """The browser tests' driver has one there, for as long as the tests run in one process."""
+    calls = [
+        f"{name_of(path)}:{node.lineno}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.run"
+    ]
+    assert calls == []
+
+
 def test_every_hook_is_documented_with_its_signature() -> None:
     page = (ROOT / "docs" / "plugin-hooks.md").read_text(encoding="utf-8")
     hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
